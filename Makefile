@@ -1,0 +1,46 @@
+# Longtail. `make` lists the targets; each prepares what it needs, on a fresh clone too.
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.longtail-complete
+PYTEST := $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo serve test test-fast check format lock clean distclean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+$(READY): requirements.lock setup.py
+	@bash scripts/make_venv.sh $(VENV)
+
+venv: $(READY) ## the environment in .venv (PYTHON=... names the interpreter)
+
+demo: $(READY) ## Complete Journey, from the log to recommendations (QUICK=1: a sample, in minutes)
+	$(BIN)/longtail demo $(if $(filter-out 0,$(QUICK)),--quick)
+
+test: $(READY) ## all tests
+	$(PYTEST) $(ARGS)
+
+test-fast: $(READY) ## the tests that take seconds
+	$(PYTEST) -m "not slow" $(ARGS)
+
+check: $(READY) ## lint, format and types, as CI does
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY) ## repair what `make check` finds, where a tool can
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+lock: $(READY) ## resolve requirements.lock anew from setup.py (UPGRADE=1: to the newest versions)
+	$(BIN)/python scripts/lock.py $(if $(filter-out 0,$(UPGRADE)),--upgrade)
+
+clean: ## remove caches and build output
+	rm -rf build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean ## also the environment
+	@test ! -e $(VENV) || test -e $(VENV)/.longtail-begun || { echo "error: $(VENV) was not made by make"; exit 2; }
+	rm -rf $(VENV)

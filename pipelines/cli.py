@@ -1,0 +1,154 @@
+"""The command ``longtail``: a thin layer over the steps; errors become one line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+import preprocessing.quiet  # noqa: F401  before anything that imports TensorFlow
+from pipelines import config as configuration
+from pipelines import local
+from preprocessing.errors import LongtailError
+
+app = typer.Typer(
+    name="longtail",
+    help="Candidate retrieval that serves the long tail: preprocess, train, evaluate, export, serve.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the run")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a value, e.g. loss.temperature=0.05")]
+console = Console()
+
+
+def _step(step: Callable[..., Any], config: Path, overrides: list[str] | None, **options: Any) -> Any:
+    loaded, paths = configuration.load(config, overrides or ())
+    return step(loaded, paths, console, **options)
+
+
+@app.command()
+def run(config: ConfigFile, overrides: Overrides = None) -> None:
+    """All steps in order; a step whose artifact is current is skipped."""
+    from trainer.report import render_table
+
+    result = _step(local.run, config, overrides)
+    console.print(render_table(result["metrics"]))
+
+
+@app.command()
+def preprocess(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    beam: Annotated[list[str] | None, typer.Option(help="an option of Beam's, e.g. --beam=--runner=...")] = None,
+) -> None:
+    """Sources to examples, item table and transform graphs."""
+    _step(local.preprocess, config, overrides, beam_options=beam or ())
+
+
+@app.command()
+def train(config: ConfigFile, overrides: Overrides = None) -> None:
+    """Train until the validation recall no longer rises; continues where a killed run stopped."""
+    _step(local.train, config, overrides)
+
+
+@app.command()
+def evaluate(config: ConfigFile, overrides: Overrides = None) -> None:
+    """Measure the model and the baselines on the full corpus, by popularity bucket."""
+    from trainer.report import render_table
+
+    console.print(render_table(_step(local.evaluate, config, overrides)))
+
+
+@app.command()
+def export(config: ConfigFile, overrides: Overrides = None) -> None:
+    """Write a new version of the SavedModel."""
+    console.print(f"exported {_step(local.export, config, overrides)}", highlight=False)
+
+
+@app.command()
+def serve(
+    export_dir: Annotated[Path, typer.Argument(help="folder with versions, e.g. runs/x/export/x")],
+    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="port, 0 for a free one", min=0, max=65535)] = 8501,
+    model: Annotated[str | None, typer.Option(help="model name, default: the folder's")] = None,
+) -> None:
+    """Answer TF Serving's REST API on this machine."""
+    from serving.server import serve as start
+
+    start(export_dir, host=host, port=port, model_name=model)
+
+
+@app.command()
+def recommend(
+    config: ConfigFile,
+    user: Annotated[str, typer.Option(help="the user's key")],
+    history: Annotated[str, typer.Option(help="item keys, oldest first, separated by commas")] = "",
+    feature: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="another query feature")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="how many items")] = 10,
+    url: Annotated[str | None, typer.Option(help="ask this server instead of the newest export")] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Items for one user, with their titles."""
+    from pipelines.recommend import recommend as ask
+
+    given = [pair.partition("=")[::2] for pair in feature or []]
+    items = [item for item in history.split(",") if item]
+    console.print(_step(ask, config, overrides, user=user, history=items, features=dict(given), k=k, url=url))
+
+
+@app.command()
+def demo(
+    quick: Annotated[bool, typer.Option("--quick", help="a sample of the households, in three minutes")] = False,
+    overrides: Overrides = None,
+) -> None:
+    """A year of real groceries: data, model, baselines, server and three households' recommendations."""
+    from pipelines.demo import demo as show
+
+    show(console, quick=quick, overrides=overrides or [])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command.
+
+    Returns:
+      0 done, 2 bad usage, configuration or input, 1 failure.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    given = [argument for argument in given if argument != "--debug"]
+    try:
+        result = app(given, standalone_mode=False)
+    except LongtailError as error:
+        if debug:
+            raise
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        return error.exit_code
+    except typer.Abort:
+        return 1
+    except KeyboardInterrupt:
+        print("error: interrupted; finished steps are kept, run the command again to go on", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if debug:
+            raise
+        return _unexpected(error)
+    return result if isinstance(result, int) else 0
+
+
+def _unexpected(error: Exception) -> int:
+    if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # bad usage, as click reports it
+        print(f"error: {error.format_message()}; see longtail --help", file=sys.stderr)
+        return 2
+    print(f"error: {type(error).__name__}: {' '.join(str(error).split())[:500]}; --debug shows where", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

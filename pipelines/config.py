@@ -1,0 +1,48 @@
+"""The whole configuration file: the sections of every package in one object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from preprocessing.config_io import load_config
+from serving.config import ServingSections
+
+
+class RunConfig(ServingSections):
+    """Everything that a run reads."""
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where a run keeps its artifacts."""
+
+    work_dir: Path
+    name: str
+
+    @property
+    def data(self) -> Path:
+        """Examples, item table and transform graphs."""
+        return self.work_dir / "data"
+
+    @property
+    def model(self) -> Path:
+        """Checkpoints, best weights, TensorBoard logs."""
+        return self.work_dir / "model"
+
+    @property
+    def evaluation(self) -> Path:
+        """metrics.json and report.html."""
+        return self.work_dir / "evaluation"
+
+    @property
+    def export(self) -> Path:
+        """The folder of versions that TF Serving watches."""
+        return self.work_dir / "export" / self.name
+
+
+def load(path: str | Path, overrides: Iterable[str] = ()) -> tuple[RunConfig, Paths]:
+    """Read and validate a configuration file and say where its run lies."""
+    config = load_config(path, RunConfig, overrides)
+    return config, Paths(Path(config.work_dir), config.name)

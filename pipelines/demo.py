@@ -1,0 +1,72 @@
+"""The demo: a year of real groceries from raw files to answers over HTTP."""
+
+from __future__ import annotations
+
+import time
+from importlib import resources
+from pathlib import Path
+
+from rich.columns import Columns
+from rich.console import Console
+from rich.panel import Panel
+
+from pipelines import config as configuration
+from pipelines import embedded, local, shop
+from pipelines.config import Paths
+
+QUICK = (
+    "name=complete_journey_quick",
+    "work_dir=runs/complete_journey_quick",
+    "preprocess.sample_users=0.15",
+    "train.max_epochs=2",
+    "evaluate.als.factors=[32]",
+    "evaluate.als.regularization=[1.0]",
+    "evaluate.als.alpha=[3.0]",
+)
+_HOUSEHOLDS = 3
+_SHOWN = 8
+
+
+def config_path(name: str) -> Path:
+    """A configuration of the repository, also where Longtail is installed as a package."""
+    beside = Path(__file__).resolve().parent.parent / "configs" / f"{name}.yaml"
+    return beside if beside.exists() else Path(str(resources.files("configs") / f"{name}.yaml"))
+
+
+def demo(console: Console, *, quick: bool, overrides: list[str]) -> None:
+    """Run every step on Complete Journey, print the results and ask the server for three households."""
+    from trainer.report import render_table
+
+    start = time.perf_counter()
+    changes = [*(QUICK if quick else ()), *overrides]
+    config, paths = configuration.load(config_path("complete_journey"), changes)
+    result = local.run(config, paths, console)
+    console.rule("[bold]results", align="left")
+    console.print(render_table(result["metrics"]))
+    console.rule("[bold]three households, answered over HTTP", align="left")
+    show_households(paths, console)
+    console.rule("[bold]written", align="left")
+    for title, path in (
+        ("data", paths.data),
+        ("model and TensorBoard logs", paths.model),
+        ("report", paths.evaluation / "report.html"),
+        ("SavedModel", result["version"]),
+    ):
+        console.print(f"  {title:28} {path}", highlight=False)
+    console.print(f"  serve it: longtail serve {paths.export}", highlight=False)
+    spent = ", ".join(f"{name.split()[1]} {seconds:.0f} s" for name, seconds in result["seconds"].items())
+    console.print(f"  took {time.perf_counter() - start:.0f} s: {spent}", highlight=False)
+
+
+def show_households(paths: Paths, console: Console) -> None:
+    """What some households bought last and what the server recommends that they never bought in their history."""
+    queries = [q for q in shop.sample_queries(paths.data) if len(set(q["history"])) >= _SHOWN][:_HOUSEHOLDS]
+    names = shop.titles(paths.data)
+    with embedded.server(paths.export, console) as client:
+        answers = client.recommend([{**q, "exclude": sorted(set(q["history"]))} for q in queries], k=_SHOWN)
+    for query, answer in zip(queries, answers, strict=True):
+        bought = "\n".join(names.get(item, item) for item in shop.recent(query["history"], _SHOWN))
+        offered = "\n".join(f"{names.get(item, item)} [dim]{score:.2f}[/dim]" for item, score in answer)
+        key = next(iter(query.values()))[0]
+        panels = [Panel(bought, title="bought last"), Panel(offered, title="recommended, new to it")]
+        console.print(f"household {key}", Columns(panels, equal=True, expand=True))

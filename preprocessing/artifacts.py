@@ -1,0 +1,110 @@
+"""Artifacts that appear whole or not at all: a temporary sibling, a manifest, a rename."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from preprocessing.errors import LongtailFailure
+
+MANIFEST = "manifest.json"
+_LIBRARIES = ("tensorflow", "tensorflow-transform", "tensorflow-recommenders", "apache-beam", "scann", "numpy", "pyarrow")
+
+
+def fingerprint(*parts: Any) -> str:
+    """A short hash of JSON-like values; the order of keys does not matter."""
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def file_fingerprint(path: Path) -> list[Any]:
+    """Name, size and time of change of a file: what tells a changed input without reading it."""
+    stat = path.stat()
+    return [path.name, stat.st_size, stat.st_mtime_ns]
+
+
+def library_versions() -> dict[str, str]:
+    """Installed versions of the libraries that shape an artifact."""
+    found = {}
+    for name in _LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def read_manifest(directory: Path) -> dict[str, Any] | None:
+    """The manifest of a finished artifact, None where there is none."""
+    try:
+        loaded: dict[str, Any] = json.loads((directory / MANIFEST).read_text())
+        return loaded
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        return None
+
+
+def is_current(directory: Path, wanted: str) -> bool:
+    """Whether a finished artifact was made from the same configuration and inputs."""
+    manifest = read_manifest(directory)
+    return manifest is not None and manifest.get("fingerprint") == wanted
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Write a small file through a temporary sibling and a rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        temporary.write_text(text)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise LongtailFailure(f"cannot write {path}: {error.strerror or error}; nothing was replaced") from error
+
+
+@contextlib.contextmanager
+def whole_directory(target: Path) -> Iterator[Path]:
+    """A temporary sibling that takes the place of ``target`` if the block ends well, and is removed if not.
+
+    Siblings that a killed run left behind are removed first; they can never be taken for the artifact.
+
+    Raises:
+      LongtailFailure: the disk is full or the place cannot be written.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        discard_leftovers(target)
+        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+        temporary.mkdir()
+    except OSError as error:
+        raise LongtailFailure(f"cannot write beside {target}: {error.strerror or error}") from error
+    try:
+        yield temporary
+        if target.exists():
+            retired = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+            os.replace(target, retired)
+            os.replace(temporary, target)
+            shutil.rmtree(retired)
+        else:
+            os.replace(temporary, target)
+    except OSError as error:
+        raise LongtailFailure(f"cannot write {target}: {error.strerror or error}; nothing was replaced") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def discard_leftovers(target: Path) -> None:
+    """Remove the temporary siblings of ``target`` that a killed run left."""
+    for leftover in target.parent.glob(f".{target.name}.*.tmp"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def write_manifest(directory: Path, wanted: str, content: dict[str, Any]) -> None:
+    """The manifest of an artifact, written last."""
+    document = {"fingerprint": wanted, "libraries": library_versions(), **content}
+    write_text_atomically(directory / MANIFEST, json.dumps(document, indent=2, default=str) + "\n")

@@ -1,0 +1,173 @@
+"""The only file that builds Beam pipelines: the passes over the sources, each a method."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+import tensorflow as tf
+import tensorflow_transform.beam as tft_beam
+from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+from preprocessing import examples, workers
+from preprocessing.config import DataSections
+from preprocessing.errors import LongtailError, LongtailFailure
+from preprocessing.features import Side
+from preprocessing.item_counts import LogStatistics, MergeStatistics
+from preprocessing.mutual_information import MutualInformation
+from preprocessing.readers import Unit
+from preprocessing.schema import adapter_config, arrow_schema, raw_feature_spec
+from preprocessing.transform import ID_WEIGHT, make_preprocessing_fn
+
+Group = tuple[int, list[str], list[str]]
+ROW = "row"
+
+
+class BeamJob:
+    """Runs the passes with the runner and options of the configuration; files between them lie in ``scratch``."""
+
+    def __init__(self, config: DataSections, scratch: Path, beam_options: Iterable[str] = ()) -> None:
+        self._config = config
+        self._scratch = scratch
+        self._arguments = [*config.preprocess.beam_options, *beam_options]
+
+    def read_table(self, side: Side, units: list[Unit], partitions: int) -> dict[int, list[str]]:
+        """Canonical streams of the item table (one partition) or of the users, by partition."""
+        out, done = self._folder(f"{side.value}_table"), self._result(f"{side.value}_table")
+        with self._pipeline() as pipeline:
+            paths = pipeline | beam.Create(units) | beam.Reshuffle()
+            paths |= "Read" >> beam.ParDo(workers.ReadTable(self._config, side, out, partitions))
+            _ = paths | beam.combiners.ToList() | beam.ParDo(workers.Keep(done))
+        return _grouped(workers.kept(done))
+
+    def collect_items(self, units: list[Unit]) -> list[str]:
+        """Distinct item keys of the log, for a project without an item table."""
+        done = self._result("items")
+        with self._pipeline() as pipeline:
+            keys = pipeline | beam.Create(units) | beam.Reshuffle() | beam.ParDo(workers.CollectItems(self._config))
+            _ = keys | beam.combiners.ToList() | beam.ParDo(workers.Keep(done))
+        return list(dict.fromkeys(key for part in workers.kept(done) for key in part))
+
+    def ingest(
+        self, units: list[Unit], catalogue: Path, rejected: Path, partitions: int
+    ) -> tuple[LogStatistics, dict[int, list[str]]]:
+        """Checked interactions by partition of users, and what was counted on the way."""
+        out, done, counted = self._folder("log"), self._result("log"), self._result("log_statistics")
+        worker = workers.IngestLog(self._config, str(catalogue), out, str(rejected), partitions)
+        with self._pipeline() as pipeline:
+            parts = pipeline | beam.Create(units) | beam.Reshuffle()
+            parts |= "Ingest" >> beam.ParDo(worker).with_outputs(workers.STATISTICS, main="paths")
+            _ = parts.paths | beam.combiners.ToList() | "Paths" >> beam.ParDo(workers.Keep(done))
+            self._keep_statistics(parts[workers.STATISTICS], counted)
+        return workers.kept(counted), _grouped(workers.kept(done))
+
+    def analyze_queries(self, groups: list[Group], rules: examples.Rules, num_rows: int, graph: Path) -> LogStatistics:
+        """Writes the query's transform graph, analysed on training rows, and the user-item pairs; counts items."""
+        pairs, counted = self._folder("user_items"), self._result("train_statistics")
+        features = self._config.feature_list.query_columns
+        with self._pipeline() as pipeline, self._transform_context():
+            rows = pipeline | beam.Create(groups) | beam.Reshuffle()
+            rows |= "Rows" >> beam.ParDo(
+                workers.TrainingRows(self._config, rules, num_rows, pairs)
+            ).with_outputs(workers.STATISTICS, main="rows")
+            self._keep_statistics(rows[workers.STATISTICS], counted)
+            adapter = adapter_config(raw_feature_spec(features), examples.batch_schema(features))
+            analyzed = (rows.rows, adapter) | tft_beam.AnalyzeDataset(
+                make_preprocessing_fn(features, weighted_ids=False)
+            )
+            _ = analyzed | tft_beam.WriteTransformFn(str(graph))
+        return workers.kept(counted)
+
+    def transform_items(self, catalogue: Path, batches: int, graph: Path) -> tuple[list[Path], dict[str, Any]]:
+        """Writes the items' transform graph and the transformed items by batch; gives the mutual information."""
+        out, done = self._folder("items"), self._result("mutual_information")
+        features = self._config.feature_list.item_columns
+        spec = raw_feature_spec(features) | {ID_WEIGHT: tf.io.VarLenFeature(tf.float32)}
+        schema = item_schema(self._config)
+        with self._pipeline() as pipeline, self._transform_context({ROW}):
+            rows = pipeline | beam.Create(range(batches)) | beam.Reshuffle()
+            rows |= "Rows" >> beam.ParDo(workers.ItemRows(str(catalogue)))
+            adapter = adapter_config(spec, schema)
+            analyzed = (rows, adapter) | tft_beam.AnalyzeDataset(make_preprocessing_fn(features, weighted_ids=True))
+            _ = analyzed | tft_beam.WriteTransformFn(str(graph))
+            (transformed, _meta) = ((rows, adapter), analyzed) | tft_beam.TransformDataset(output_record_batches=True)
+            written = transformed | "Write" >> beam.ParDo(workers.WriteItems(out))
+            combined = written | beam.CombineGlobally(MutualInformation(features))
+            _ = combined | "Keep" >> beam.ParDo(workers.Keep(done))
+        return sorted(Path(out).glob("from-*.parquet")), workers.kept(done)
+
+    def write_examples(self, groups: list[Group], rules: examples.Rules, graph: Path, out: Path) -> dict[str, int]:
+        """Writes training examples and queries as TFRecord shards; gives the rows of each split."""
+        done = self._result("written")
+        features = self._config.feature_list.query_columns
+        adapter = adapter_config(raw_feature_spec(features), examples.batch_schema(features))
+        with self._pipeline() as pipeline, self._transform_context(set(examples.passthrough_schema().names)):
+            rows = pipeline | beam.Create(groups) | beam.Reshuffle()
+            rows |= "Rows" >> beam.ParDo(workers.ExampleRows(self._config, rules))
+            analyzed = pipeline | tft_beam.ReadTransformFn(str(graph))
+            (transformed, _meta) = ((rows, adapter), analyzed) | tft_beam.TransformDataset(output_record_batches=True)
+            histories = self._config.feature_list.history_length > 0
+            counts = transformed | "Write" >> beam.ParDo(workers.WriteExamples(str(out), histories))
+            _ = counts | beam.CombinePerKey(sum) | beam.combiners.ToList() | beam.ParDo(workers.Keep(done))
+        return dict(workers.kept(done))
+
+    def _keep_statistics(self, statistics: beam.PCollection, path: str) -> None:
+        _ = statistics | beam.CombineGlobally(MergeStatistics()) | "Statistics" >> beam.ParDo(workers.Keep(path))
+
+    def _folder(self, name: str) -> str:
+        folder = self._scratch / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return str(folder)
+
+    def _result(self, name: str) -> str:
+        return str(self._scratch / f"{name}.pickle")
+
+    def _transform_context(self, passthrough: set[str] | None = None) -> tft_beam.Context:
+        return tft_beam.Context(temp_dir=self._folder("tft"), passthrough_keys=passthrough)
+
+    @contextmanager
+    def _pipeline(self) -> Iterator[beam.Pipeline]:
+        options = PipelineOptions(self._arguments, save_main_session=False, pipeline_type_check=False)
+        options.view_as(SetupOptions).save_main_session = False
+        runner: Any = self._config.preprocess.runner
+        if runner == "DirectRunner":  # the same engine, without the search for another one that costs seconds a pass
+            runner = FnApiRunner()
+        pipeline = beam.Pipeline(runner=runner, options=options)
+        yield pipeline
+        try:
+            pipeline.run().wait_until_finish()
+        except Exception as error:
+            raise _cause(error) from error
+
+
+def item_schema(config: DataSections) -> pa.Schema:
+    """Columns of the catalogue's batches: raw features, the ids' weight, the row that rides along."""
+    own = [(ID_WEIGHT, pa.large_list(pa.float32())), (ROW, pa.large_list(pa.int64()))]
+    return pa.schema([*arrow_schema(config.feature_list.item_columns), *(pa.field(n, t) for n, t in own)])
+
+
+def _grouped(paths: list[tuple[int, str]]) -> dict[int, list[str]]:
+    groups: dict[int, list[str]] = defaultdict(list)
+    for partition, path in paths:
+        groups[partition].append(path)
+    return dict(groups)
+
+
+def _cause(error: BaseException) -> Exception:
+    """The error that a worker met, without Beam's wrapping."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, LongtailError):
+            return seen
+        if isinstance(seen, OSError):
+            return LongtailFailure(f"preprocessing stopped: {seen.strerror or seen} {seen.filename or ''}".rstrip())
+        seen = seen.__cause__ or seen.__context__
+    if isinstance(error, Exception):
+        return error
+    return RuntimeError(str(error))

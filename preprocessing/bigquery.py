@@ -1,0 +1,48 @@
+"""BigQuery tables as record batches, behind the extra ``gcp``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from preprocessing.errors import LongtailError
+
+
+def _client() -> Any:
+    try:
+        from google.cloud import bigquery  # optional dependency
+    except ImportError as error:
+        raise LongtailError("reading BigQuery needs the extra 'gcp': pip install 'longtail[gcp]'") from error
+    try:
+        return bigquery.Client()
+    except Exception as error:
+        raise LongtailError(
+            f"no access to BigQuery ({error}): run 'gcloud auth application-default login' or set a project"
+        ) from error
+
+
+def describe(table: str) -> tuple[list[str], int]:
+    """Column names and number of rows of ``project.dataset.table``.
+
+    Raises:
+      LongtailError: the extra is not installed, or the table cannot be reached.
+    """
+    client = _client()
+    try:
+        found = client.get_table(table)
+    except Exception as error:
+        raise LongtailError(f"cannot read the BigQuery table {table}: {error}") from error
+    return [field.name for field in found.schema], int(found.num_rows)
+
+
+def read(table: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Stream the wanted columns through the storage API."""
+    client = _client()
+    source = client.get_table(table)
+    selected = [field for field in source.schema if field.name in columns]
+    for batch in client.list_rows(source, selected_fields=selected).to_arrow_iterable():
+        yield batch.select(columns) if hasattr(batch, "select") else pa.RecordBatch.from_arrays(
+            [batch.column(batch.schema.get_field_index(c)) for c in columns], columns
+        )

@@ -1,0 +1,144 @@
+"""The sections of the configuration that preprocessing reads: data, features and preprocess."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from preprocessing.features import Feature, FeatureList, Section, Side, checked_features
+
+Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
+Format = Literal["csv", "parquet", "tfrecord", "bigquery"]
+
+
+class TableConfig(Section):
+    """Where a table lies: files by pattern, or a BigQuery table."""
+
+    path: str = Field(description="file, glob pattern, or project.dataset.table for BigQuery")
+    format: Format | None = Field(None, description="default: by the ending")
+    delimiter: str = Field(",", min_length=1, max_length=1, description="csv: between fields")
+
+    @property
+    def resolved_format(self) -> Format:
+        """The format, by the ending of the path where it is not given."""
+        if self.format:
+            return self.format
+        endings: dict[str, Format] = {
+            ".csv": "csv", ".csv.gz": "csv", ".tsv": "csv", ".dat": "csv", ".parquet": "parquet",
+            ".tfrecord": "tfrecord", ".tfrecord.gz": "tfrecord",
+        }  # fmt: skip
+        for ending, known in endings.items():
+            if self.path.endswith(ending):
+                return known
+        raise ValueError(
+            f"cannot tell the format of '{self.path}': expected an ending of {sorted(endings)} or 'format' to be set"
+        )
+
+    @model_validator(mode="after")
+    def _check(self) -> TableConfig:
+        self.resolved_format  # noqa: B018  raises where the ending says nothing
+        return self
+
+
+class InteractionColumns(Section):
+    """Names of the log's own columns."""
+
+    user: str
+    item: str
+    timestamp: str
+    reward: str | None = Field(None, description="weight of an interaction, default: 1")
+    split: str | None = Field(None, description="predefined split: train, validation or test")
+
+
+class DataConfig(Section):
+    """The sources: a log, a catalogue (optional) and a table of users (optional)."""
+
+    dataset: Literal["complete_journey", "movielens_1m"] | None = Field(
+        None, description="public data set that is fetched into the working directory first"
+    )
+    interactions: TableConfig
+    items: TableConfig | None = None
+    users: TableConfig | None = None
+    columns: InteractionColumns
+    item_key: str | None = Field(None, description="key of the item table, default: columns.item")
+    user_key: str | None = Field(None, description="key of the user table, default: columns.user")
+    item_title: list[str] = Field(default_factory=list, description="columns of the item table shown to people")
+    timestamp_format: str | None = Field(
+        None, description="strptime format of text times, default: numbers are seconds, text is ISO 8601"
+    )
+    min_reward: float | None = Field(None, description="interactions with a lower reward are no positives")
+    reward_weights: bool = Field(False, description="weigh training examples by their reward")
+
+
+class SplitConfig(Section):
+    """How interactions are divided in train, validation and test."""
+
+    method: Literal["global_time", "leave_one_out", "column"] = "global_time"
+    validation: Fraction = 0.05
+    test: Fraction = 0.1
+    validation_from: datetime | None = Field(None, description="global_time: instant instead of a fraction")
+    test_from: datetime | None = Field(None, description="global_time: instant instead of a fraction")
+
+    @model_validator(mode="after")
+    def _check(self) -> SplitConfig:
+        if self.validation + self.test >= 1:
+            raise ValueError(
+                f"expected validation + test below 1, received {self.validation} + {self.test}: nothing left to train on"
+            )
+        if (self.validation_from is None) != (self.test_from is None):
+            raise ValueError("expected both validation_from and test_from or neither")
+        if self.validation_from and self.test_from and self.validation_from >= self.test_from:
+            raise ValueError(f"expected validation_from before test_from, received {self.validation_from} and {self.test_from}")
+        return self
+
+
+class PreprocessConfig(Section):
+    """What preprocessing does with the sources."""
+
+    split: SplitConfig = SplitConfig()
+    examples: Literal["all", "first"] = Field(
+        "all", description="train on all interactions, or on the first of each user with an item"
+    )
+    min_item_count: PositiveInt = Field(1, description="items with fewer interactions are dropped from the log")
+    min_user_count: PositiveInt = Field(1, description="users with fewer interactions are dropped")
+    max_rejected_fraction: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
+    sample_users: Fraction | None = Field(None, description="keep this share of the users (by hash): a quick look")
+    rows_per_partition: PositiveInt = Field(100_000, description="memory bound: interactions held at once")
+    batch_rows: PositiveInt = Field(16_384, description="rows of a record batch")
+    runner: str = Field("DirectRunner", description="any Beam runner")
+    beam_options: list[str] = Field(default_factory=list, description="Beam's own options, e.g. --project=p")
+
+
+class DataSections(Section):
+    """What ``python -m preprocessing.run`` needs of a configuration file."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+    work_dir: str = Field(description="where every artifact goes")
+    seed: NonNegativeInt = 42
+    data: DataConfig
+    features: list[Feature]
+    preprocess: PreprocessConfig = PreprocessConfig()
+
+    @property
+    def feature_list(self) -> FeatureList:
+        """The features with their look-ups."""
+        return FeatureList(tuple(self.features))
+
+    @model_validator(mode="after")
+    def _check(self) -> DataSections:
+        listed = checked_features(self.features)
+        if self.preprocess.split.method == "column" and not self.data.columns.split:
+            raise ValueError("split.method 'column' expected data.columns.split to name the column, received none")
+        if self.data.items is None:
+            beyond = [f.name for f in listed.item_columns if f.source != self.data.columns.item]
+            if beyond:
+                raise ValueError(f"item features {beyond} need data.items, received none")
+        if self.data.users is None:
+            beyond = [f.name for f in listed.query_columns if f.side is Side.QUERY and f.source != self.data.columns.user]
+            if beyond:
+                raise ValueError(
+                    f"query features {beyond} need data.users, received none; a column of the log is side 'context'"
+                )
+        return self

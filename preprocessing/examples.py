@@ -1,0 +1,222 @@
+"""From the interactions of some users to training examples and evaluation queries, with histories as of each event."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from preprocessing import splits
+from preprocessing.columns import empty_lists
+from preprocessing.config import DataSections
+from preprocessing.features import Feature, FeatureList, Kind, Side
+from preprocessing.schema import arrow_schema
+
+PLACE = "place"
+"""Split and partition of a row."""
+TRAIN_FIELDS = ("item", "reward", "timestamp", "history")
+QUERY_FIELDS = ("user", "history", "targets", "seen", "seen_counts")
+"""What a row carries past the transform graph."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the first pass over the log found out, so that partitions can be worked on alone."""
+
+    bounds: tuple[int, int] | None
+    dropped_items: np.ndarray
+    """Rows [n] of items with too few interactions, sorted."""
+
+
+@dataclass(frozen=True)
+class Partition:
+    """The interactions of some users, sorted by user, time and order in the log."""
+
+    table: pa.Table
+    user: np.ndarray
+    item: np.ndarray
+    time: np.ndarray
+    split: np.ndarray
+
+
+def sort_and_split(table: pa.Table, config: DataSections, rules: Rules) -> Partition:
+    """Filter, sort and divide the interactions of a partition."""
+    table = table.combine_chunks()
+    if len(rules.dropped_items):
+        table = table.filter(pc.invert(pc.is_in(table["item"], pa.array(rules.dropped_items, pa.int32()))))
+    codes = np.asarray(table["user"].combine_chunks().dictionary_encode().indices)
+    order = np.lexsort((np.asarray(table["order"]), np.asarray(table["time"]), codes))
+    order = order[splits.keep_frequent(codes[order], config.preprocess.min_user_count)]
+    table = table.take(pa.array(order)).combine_chunks()
+    user, time = codes[order], np.asarray(table["time"])
+    split = splits.assign(config.preprocess.split, rules.bounds, user, time, np.asarray(table["split"]))
+    return Partition(table, user, np.asarray(table["item"]).astype(np.int64), time, split)
+
+
+def training_rows(part: Partition, config: DataSections) -> np.ndarray:
+    """Positions [n] of the training examples, rising."""
+    rows = np.flatnonzero(part.split == splits.TRAIN)
+    if config.preprocess.examples == "first" and len(rows):
+        pairs = np.stack([part.user[rows], part.item[rows]], axis=1)
+        rows = rows[np.sort(np.unique(pairs, axis=0, return_index=True)[1])]
+    return rows
+
+
+def histories(user: np.ndarray, item: np.ndarray, time: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """The last items of each user strictly before each interaction's instant: a basket never sees itself.
+
+    Args:
+      user, item, time: [n], sorted by user and time.
+      length: items kept at most.
+
+    Returns:
+      Offsets [n + 1] and items, oldest first.
+    """
+    user_start, user_size = splits.runs(user)
+    start = np.repeat(user_start, user_size)
+    instant = np.concatenate([[0], np.cumsum((user[1:] != user[:-1]) | (time[1:] != time[:-1]))]) if len(user) else user
+    now_start, now_size = splits.runs(instant)
+    now = np.repeat(now_start, now_size)
+    sizes = np.minimum(now - start, length)
+    return _ragged(now - sizes, sizes, item)
+
+
+def training_batch(part: Partition, users: Users, config: DataSections, number: int) -> pa.RecordBatch:
+    """Raw query features and example fields of the training interactions of a partition."""
+    log = np.flatnonzero(part.split == splits.TRAIN)
+    offsets, items = histories(part.user[log], part.item[log], part.time[log], config.feature_list.history_length)
+    chosen = training_rows(part, config)
+    at = np.searchsorted(log, chosen)
+    history = _take_lists(offsets, items, at)
+    reward = np.asarray(part.table["reward"])[chosen]
+    fields = {
+        "item": _singles(pa.array(part.item[chosen])),
+        "reward": _singles(pa.array(reward, pa.float32())),
+        "timestamp": _singles(pa.array(part.time[chosen] // 1_000_000)),
+        "history": history,
+    }
+    return _batch(part, users, config, chosen, (splits.TRAIN, number), fields)
+
+
+def query_batch(part: Partition, users: Users, config: DataSections, split: int, number: int) -> pa.RecordBatch:
+    """One query a user with interactions in the split: the history of the earlier splits, the targets, what was seen."""
+    earlier = np.flatnonzero((part.split >= 0) & (part.split < split))
+    later = np.flatnonzero(part.split == split)
+    starts, sizes = splits.runs(part.user[later])
+    chosen = later[starts]
+    codes = part.user[chosen]
+    low, high = np.searchsorted(part.user[earlier], codes), np.searchsorted(part.user[earlier], codes, side="right")
+    kept = np.minimum(high - low, config.feature_list.history_length)
+    past = part.item[earlier]
+    seen_offsets, seen, counts = _distinct(low, high - low, past)
+    target_offsets, targets, _ = _distinct(starts, sizes, part.item[later])
+    names = part.table["user"].combine_chunks().take(pa.array(chosen)).cast(pa.large_binary())
+    fields = {
+        "user": _singles(names),
+        "history": _large_list(*_ragged(high - kept, kept, past)),
+        "targets": _large_list(target_offsets, targets),
+        "seen": _large_list(seen_offsets, seen),
+        "seen_counts": _large_list(seen_offsets, counts),
+    }
+    return _batch(part, users, config, chosen, (split, number), fields)
+
+
+class Users:
+    """Raw features of the users of a partition, found by key."""
+
+    def __init__(self, table: pa.Table | None, config: DataSections) -> None:
+        self._table = table.combine_chunks() if table is not None else None
+        self._key = config.data.user_key or config.data.columns.user
+        self._own = {config.data.columns.user, self._key}
+
+    def columns(self, keys: pa.Array, features: FeatureList) -> dict[str, pa.Array]:
+        """Raw columns of the query features for each key [rows]; users without a row have missing values."""
+        found = None
+        if self._table is not None:
+            found = pc.index_in(keys, value_set=self._table["user"].combine_chunks())
+        return {name: column for f in features for name, column in self._column(f, keys, found).items()}
+
+    def _column(self, feature: Feature, keys: pa.Array, found: pa.Array | None) -> dict[str, pa.Array]:
+        if feature.source in self._own and feature.kind in (Kind.ID, Kind.CATEGORICAL):
+            return {feature.name: _singles(keys.cast(pa.large_binary()))}
+        names = [feature.name, feature.weights_name] if feature.weights_name else [feature.name]
+        assert self._table is not None and found is not None  # the configuration was checked for it
+        return {name: _lists_of(self._table[name].combine_chunks(), found) for name in names if name}
+
+
+def passthrough_schema() -> pa.Schema:
+    """Fields that ride past the transform graph, lists all of them; those of the other kind of row are empty."""
+    types = {"reward": pa.float32(), "user": pa.large_binary()}
+    names = dict.fromkeys((PLACE, *TRAIN_FIELDS, *QUERY_FIELDS))
+    return pa.schema([(name, pa.large_list(types.get(name, pa.int64()))) for name in names])
+
+
+def batch_schema(features: FeatureList) -> pa.Schema:
+    """Columns of the batches that go through the query's transform graph."""
+    return pa.schema([*arrow_schema(features), *passthrough_schema()])
+
+
+def _batch(
+    part: Partition, users: Users, config: DataSections, chosen: np.ndarray, place: tuple[int, int], fields: dict[str, pa.Array]
+) -> pa.RecordBatch:
+    features = config.feature_list.query_columns
+    keys = part.table["user"].combine_chunks().take(pa.array(chosen))
+    raw = users.columns(keys, features.of(Side.QUERY))
+    schema = batch_schema(features)
+    rows = len(chosen)
+    columns = {**fields, PLACE: _large_list(np.arange(rows + 1) * 2, np.tile(place, rows))}
+    for name, column in raw.items():
+        columns[name] = column
+    for field in schema:
+        if field.name in columns:
+            continue
+        in_log = field.name in part.table.schema.names and field.name not in passthrough_schema().names
+        columns[field.name] = (
+            part.table[field.name].combine_chunks().take(pa.array(chosen))
+            if in_log
+            else empty_lists(rows, field.type.value_type)
+        )
+    return pa.RecordBatch.from_arrays([columns[f.name].cast(f.type) for f in schema], schema=schema)
+
+
+def _distinct(starts: np.ndarray, sizes: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Distinct items of each slice by first occurrence: offsets, items and how often."""
+    offsets, flat = _ragged(starts, sizes, items)
+    rows = np.repeat(np.arange(len(starts)), np.diff(offsets))
+    pairs = rows * (flat.max(initial=0) + 1) + flat
+    _, first, counts = np.unique(pairs, return_index=True, return_counts=True)
+    order = np.argsort(first)
+    first, counts = first[order], counts[order]
+    return np.concatenate([[0], np.cumsum(np.bincount(rows[first], minlength=len(starts)))]), flat[first], counts
+
+
+def _ragged(starts: np.ndarray, sizes: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The slices ``values[start : start + size]`` one after the other, with their offsets."""
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    flat = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], sizes)
+    return offsets, values[flat]
+
+
+def _take_lists(offsets: np.ndarray, values: np.ndarray, rows: np.ndarray) -> pa.Array:
+    return _large_list(*_ragged(offsets[rows], offsets[rows + 1] - offsets[rows], values))
+
+
+def _lists_of(column: pa.Array, rows: pa.Array) -> pa.Array:
+    """Lists of the given rows; a null row is an empty list."""
+    valid = pc.is_valid(rows).to_numpy(zero_copy_only=False)
+    at = pc.fill_null(rows, 0).to_numpy(zero_copy_only=False)
+    offsets = column.offsets.to_numpy().astype(np.int64)
+    sizes = np.where(valid, offsets[at + 1] - offsets[at], 0) if len(column) else np.zeros(len(rows), np.int64)
+    starts = offsets[at] if len(column) else sizes
+    where, taken = _ragged(starts, sizes, np.arange(offsets[-1]) if len(column) else sizes[:0])
+    return pa.LargeListArray.from_arrays(pa.array(where), column.values.take(pa.array(taken, pa.int64())))
+
+
+def _large_list(offsets: np.ndarray, values: np.ndarray) -> pa.Array:
+    return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(values, pa.int64()))
+
+
+def _singles(values: pa.Array) -> pa.Array:
+    return pa.LargeListArray.from_arrays(pa.array(np.arange(len(values) + 1), pa.int64()), values)

@@ -1,0 +1,127 @@
+"""From a source batch of the log to canonical interactions, with the refused rows and their reasons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from preprocessing.columns import microseconds, numbers, raw_features, strings
+from preprocessing.config import DataSections
+from preprocessing.features import FeatureList, Side
+from preprocessing.readers import Unit
+
+SPLITS = ("train", "validation", "test")
+REASONS = (
+    "malformed row",
+    "missing user",
+    "missing item",
+    "unknown item",
+    "unparsable time",
+    "reward is not a number",
+    "unknown split",
+)
+_HASH_RANGE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What a batch became: interactions, refused rows and how many were set aside on purpose."""
+
+    interactions: pa.RecordBatch
+    rejected: list[dict[str, Any]]
+    below_min_reward: int
+    not_sampled: int
+
+
+def context_features(config: DataSections) -> FeatureList:
+    """The features that the log itself carries."""
+    return config.feature_list.of(Side.CONTEXT)
+
+
+def source_columns(config: DataSections) -> list[str]:
+    """The columns of the log that are read."""
+    columns = config.data.columns
+    own = [columns.user, columns.item, columns.timestamp, columns.reward, columns.split]
+    for feature in context_features(config):
+        own += [feature.source, feature.weights_column]
+    return list(dict.fromkeys(name for name in own if name))
+
+
+def user_hash(users: pa.Array) -> np.ndarray:
+    """A hash of each key [rows] that is the same in every process and on every day."""
+    return pd.util.hash_array(np.asarray(users.to_pandas(), dtype=object), categorize=True)
+
+
+def canonical(batch: pa.RecordBatch, config: DataSections, item_ids: pa.Array, unit: Unit, first_row: int) -> Ingested:
+    """Check a batch and give the interactions in the form that everything later reads.
+
+    Args:
+      batch: source columns of the log.
+      config: names and bounds.
+      item_ids: keys of the catalogue [N]; the item with key ``item_ids[i]`` has row ``i + 1``.
+      unit: where the batch comes from; its place among the units breaks ties of equal times.
+      first_row: number of the batch's first row in the unit.
+
+    Returns:
+      Columns user (large_string), item (int32 row), time (int64 microseconds), reward (float32), order (int64),
+      split (int8, -1 where the method decides later) and the raw context features.
+    """
+    columns = config.data.columns
+    field = lambda name: batch.column(batch.schema.get_field_index(name))  # noqa: E731
+    users, items = strings(field(columns.user)), strings(field(columns.item))
+    times, readable = microseconds(field(columns.timestamp), config.data.timestamp_format)
+    rewards = numbers(field(columns.reward)) if columns.reward else np.ones(batch.num_rows)
+    rows = pc.fill_null(pc.index_in(items, value_set=item_ids), -1).to_numpy(zero_copy_only=False) + 1
+    split = _split_codes(field(columns.split)) if columns.split else np.full(batch.num_rows, -1, np.int8)
+
+    has_user = pc.is_valid(users).to_numpy(zero_copy_only=False)
+    has_item = pc.is_valid(items).to_numpy(zero_copy_only=False)
+    checks = [has_user, has_item, rows > 0, readable, np.isfinite(rewards), split > -2]
+    failed = np.argmin(np.stack([*checks, np.zeros(batch.num_rows, bool)]), axis=0)  # the first check that fails
+    bad = failed < len(checks)
+    rejected = _refusals(batch, np.flatnonzero(bad), failed, unit.path, first_row)
+
+    low = np.zeros(batch.num_rows, bool)
+    if config.data.min_reward is not None:
+        low = ~bad & (rewards < config.data.min_reward)
+    keep = ~bad & ~low
+    skipped = 0
+    if config.preprocess.sample_users is not None:
+        hashed = user_hash(pc.fill_null(users, "")) >> np.uint64(20)
+        sampled = (hashed % _HASH_RANGE) < config.preprocess.sample_users * _HASH_RANGE
+        skipped = int((keep & ~sampled).sum())
+        keep &= sampled
+
+    arrays = {
+        "user": users,
+        "item": pa.array(rows, pa.int32()),
+        "time": pa.array(times, pa.int64()),
+        "reward": pa.array(rewards, pa.float32()),
+        "order": pa.array((unit.ordinal << 40) + first_row + np.arange(batch.num_rows), pa.int64()),
+        "split": pa.array(split, pa.int8()),
+        **raw_features(batch, context_features(config)),
+    }
+    whole = pa.RecordBatch.from_arrays(list(arrays.values()), list(arrays))
+    return Ingested(whole.filter(pa.array(keep)), rejected, int(low.sum()), skipped)
+
+
+def _split_codes(column: pa.Array) -> np.ndarray:
+    """0, 1, 2 for train, validation, test; -2 for anything else."""
+    names = pc.utf8_lower(pc.fill_null(strings(column), ""))
+    names = pc.replace_with_mask(names, pc.is_in(names, pa.array(["valid", "val"], pa.large_string())), pa.scalar("validation", pa.large_string()))
+    return pc.fill_null(pc.index_in(names, pa.array(SPLITS, pa.large_string())), -2).to_numpy(zero_copy_only=False).astype(np.int8)
+
+
+def _refusals(batch: pa.RecordBatch, refused: np.ndarray, failed: np.ndarray, origin: str, first_row: int) -> list[dict[str, Any]]:
+    if not len(refused):
+        return []
+    values = batch.take(pa.array(refused)).to_pylist()
+    return [
+        {"reason": REASONS[failed[at] + 1], "source": origin, "row": int(first_row + at), "values": row}
+        for at, row in zip(refused, values, strict=True)
+    ]

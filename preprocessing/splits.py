@@ -1,0 +1,116 @@
+"""Which interactions train, validate and test; filters that come before; pure functions on sorted arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from preprocessing.config import SplitConfig
+
+TRAIN, VALIDATION, TEST, DROPPED = 0, 1, 2, -1
+
+
+@dataclass
+class TimeHistogram:
+    """How many interactions each instant has; coarsened by powers of two above ``limit`` distinct instants.
+
+    Exact while the log has at most ``limit`` distinct times; beyond, a split falls on a multiple of ``grain``
+    microseconds. The size is bounded, whatever the number of interactions, and the order of merging does not matter.
+    """
+
+    limit: int = 1 << 18
+    grain: int = 1
+    values: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    counts: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def add(self, times: np.ndarray, counts: np.ndarray | None = None) -> TimeHistogram:
+        """Count instants [n] in microseconds."""
+        weights = np.ones(len(times), np.int64) if counts is None else counts
+        self.values = np.concatenate([self.values, times // self.grain * self.grain])
+        self.counts = np.concatenate([self.counts, weights])
+        self._compact()
+        while len(self.values) > self.limit:
+            self.grain *= 2
+            self.values = self.values // self.grain * self.grain
+            self._compact()
+        return self
+
+    def merge(self, other: TimeHistogram) -> TimeHistogram:
+        """Both together."""
+        if other.grain > self.grain:
+            self, other = other, self
+        return self.add(other.values, other.counts)
+
+    def threshold(self, share: float) -> int:
+        """The instant before which about ``share`` of the interactions lie; equal instants stay together."""
+        reached = np.cumsum(self.counts) >= share * self.counts.sum()
+        at = int(np.argmax(reached)) + 1
+        return int(self.values[at]) if at < len(self.values) else int(self.values[-1]) + self.grain
+
+    def _compact(self) -> None:
+        self.values, inverse = np.unique(self.values, return_inverse=True)
+        self.counts = np.bincount(inverse, self.counts, len(self.values)).astype(np.int64)
+
+
+def boundaries(split: SplitConfig, histogram: TimeHistogram) -> tuple[int, int] | None:
+    """Start of validation and of test in microseconds for a split by time, None for the other methods."""
+    if split.method != "global_time":
+        return None
+    if split.validation_from and split.test_from:
+        instants = [split.validation_from, split.test_from]
+        start, end = (int(np.datetime64(t.replace(tzinfo=None), "us").astype(np.int64)) for t in instants)
+        return start, end
+    return (
+        histogram.threshold(1 - split.validation - split.test),
+        histogram.threshold(1 - split.test),
+    )
+
+
+def assign(
+    split: SplitConfig, bounds: tuple[int, int] | None, user: np.ndarray, time: np.ndarray, given: np.ndarray
+) -> np.ndarray:
+    """The split of each interaction [n] int8, of rows sorted by user, time and order in the log.
+
+    Args:
+      split: the method.
+      bounds: from ``boundaries``.
+      user: codes [n], equal for one user and rising.
+      time: microseconds [n].
+      given: the predefined split [n], read by the method ``column`` only.
+    """
+    if split.method == "column":
+        return given.astype(np.int8)
+    if bounds is not None:
+        return (time >= bounds[0]).astype(np.int8) + (time >= bounds[1]).astype(np.int8)
+    starts, sizes = runs(user)
+    from_end = np.repeat(starts + sizes, sizes) - 1 - np.arange(len(user))
+    enough = np.repeat(sizes, sizes) >= 3  # a shorter user only trains: nothing would be left to learn from
+    result = np.full(len(user), TRAIN, np.int8)
+    result[enough & (from_end == 0)] = TEST
+    result[enough & (from_end == 1)] = VALIDATION
+    return result
+
+
+def runs(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Start and size of each run of equal neighbours."""
+    if not len(codes):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    starts = np.flatnonzero(np.concatenate([[True], codes[1:] != codes[:-1]]))
+    return starts, np.diff(np.append(starts, len(codes)))
+
+
+def keep_frequent(user: np.ndarray, min_user_count: int) -> np.ndarray:
+    """A mask [n] of the interactions of users with enough of them; ``user`` is sorted."""
+    _, sizes = runs(user)
+    kept: np.ndarray = np.repeat(sizes >= min_user_count, sizes)
+    return kept
+
+
+def describe(bounds: tuple[int, int] | None) -> dict[str, Any]:
+    """The boundaries as readable times."""
+    if bounds is None:
+        return {}
+    names = ("validation_from", "test_from")
+    return {n: str(np.datetime64(b, "us").astype("datetime64[s]")) for n, b in zip(names, bounds, strict=True)}

@@ -1,0 +1,96 @@
+"""The TF-Transform preprocessing function, made from the feature list: one for the items, one for the queries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from preprocessing.features import Feature, FeatureList, Kind
+
+Tensors = dict[str, Any]
+ID_WEIGHT = "id_weight"
+"""Raw column of the items: training examples with this item, by which the ids' vocabulary is ordered and cut."""
+
+
+def make_preprocessing_fn(features: FeatureList, *, weighted_ids: bool) -> Callable[[Tensors], Tensors]:
+    """The function that TF-Transform analyses and writes as a graph.
+
+    Args:
+      features: the columns of one side (items, or queries with their context).
+      weighted_ids: whether the input has ``ID_WEIGHT``, the frequency of each row's id.
+
+    Returns:
+      From sparse raw tensors to: int64 [batch] for single values (0 missing, then vocabulary, then hashed buckets),
+      float32 [batch] for z-scores, sparse int64 (and float32 weights) for multi-valued features.
+    """
+
+    def preprocessing_fn(inputs: Tensors) -> Tensors:
+        weights = tf.reshape(tf.sparse.to_dense(inputs[ID_WEIGHT]), [-1]) if weighted_ids else None
+        vocabularies: Tensors = {}
+        outputs: Tensors = {}
+        for feature in sorted(features, key=lambda f: f.shared_with is not None):
+            raw = inputs[feature.name]
+            if feature.kind is Kind.NUMERIC:
+                outputs[feature.name] = _numeric(feature, raw)
+                continue
+            values = _tokens(raw) if feature.kind is Kind.TEXT else raw
+            if feature.shared_with is None:
+                vocabularies[feature.name] = _vocabulary(feature, values, weights)
+            owner = feature.shared_with or feature.name
+            indices = tft.apply_vocabulary(
+                values, vocabularies[owner], num_oov_buckets=features.get(owner).num_oov_buckets
+            )
+            shifted = tf.SparseTensor(indices.indices, indices.values + 1, indices.dense_shape)
+            if feature.is_multivalued:
+                outputs[feature.name] = shifted
+                if feature.weights_name:
+                    outputs[feature.weights_name] = inputs[feature.weights_name]
+            else:
+                outputs[feature.name] = _first(shifted, tf.constant(0, tf.int64))
+        return outputs
+
+    return preprocessing_fn
+
+
+def _vocabulary(feature: Feature, values: tf.SparseTensor, weights: tf.Tensor | None) -> Any:
+    """Values by falling frequency; an item's id counts as often as it is trained on, so that ids that never are
+    share the hashed buckets instead of having untrained rows of their own."""
+    frequency = feature.min_frequency if feature.min_frequency > 1 else None
+    if feature.kind is Kind.ID and weights is not None:
+        own = tf.gather(weights, values.indices[:, 0])
+        trained = own >= float(feature.min_frequency)
+        values, weights, frequency = tf.sparse.retain(values, trained), own[trained], None
+    else:
+        weights = None
+    return tft.vocabulary(
+        values,
+        top_k=feature.max_vocabulary,
+        frequency_threshold=frequency,
+        vocab_filename=feature.name,
+        weights=weights,
+    )
+
+
+def _numeric(feature: Feature, raw: tf.SparseTensor) -> tf.Tensor:
+    if feature.buckets:
+        bucket = tft.bucketize(raw, feature.buckets)
+        shifted = tf.SparseTensor(bucket.indices, bucket.values + 1, bucket.dense_shape)
+        return _first(shifted, tf.constant(0, tf.int64))
+    return _first(tft.scale_to_z_score(raw), tf.constant(0.0))
+
+
+def _tokens(raw: tf.SparseTensor) -> tf.SparseTensor:
+    """Lower-case words of the text, in order."""
+    text = tf.strings.lower(_first(raw, tf.constant("")), encoding="utf-8")
+    words: tf.SparseTensor = tf.strings.split(tf.strings.regex_replace(text, r"[^\pL\pN]+", " ")).to_sparse()
+    return words
+
+
+def _first(values: tf.SparseTensor, default: tf.Tensor) -> tf.Tensor:
+    """The first value of each row [batch], the default where there is none."""
+    rows = values.dense_shape[0]
+    first = tf.SparseTensor(values.indices, values.values, [rows, tf.maximum(values.dense_shape[1], 1)])
+    return tf.sparse.to_dense(first, default_value=default)[:, 0]

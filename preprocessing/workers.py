@@ -1,0 +1,236 @@
+"""What Beam workers do with an element: read a unit, work on a partition, write a shard. Defined at module level, so
+that every runner can send them to its workers."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Iterator
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.pvalue import TaggedOutput
+
+from preprocessing import catalogue, examples, ingest, splits
+from preprocessing.config import DataSections
+from preprocessing.features import Side
+from preprocessing.item_counts import LogStatistics
+from preprocessing.readers import Unit, read_unit
+from preprocessing.shuffle import PartitionWriters, read_batches, read_streams
+
+STATISTICS = "statistics"
+_KEPT_REFUSALS = 1_000
+"""Refused rows written a unit; all of them are counted."""
+
+
+class ReadTable(beam.DoFn):  # type: ignore[misc]
+    """A unit of the item or user table to one canonical Arrow stream; users are divided as the log is."""
+
+    def __init__(self, config: DataSections, side: Side, directory: str, partitions: int) -> None:
+        self._config, self._side, self._directory, self._partitions = config, side, directory, partitions
+
+    def process(self, unit: Unit) -> Iterator[tuple[int, str]]:
+        """Yields (partition, path)."""
+        columns = catalogue.side_columns(self._config.data, self._side, self._config.feature_list)
+        with PartitionWriters(self._directory, self._partitions) as writers:
+            for batch in read_unit(unit, columns, self._config.preprocess.batch_rows, []):
+                rows = catalogue.canonical(batch, self._config.data, self._side, self._config.feature_list)
+                keys = rows.column(0).fill_null("")
+                writers.write(rows, ingest.user_hash(keys) if self._partitions > 1 else np.zeros(rows.num_rows, np.uint64))
+        yield from sorted(writers.paths.items())
+
+
+class CollectItems(beam.DoFn):  # type: ignore[misc]
+    """The distinct item keys of a unit of the log, where there is no item table."""
+
+    def __init__(self, config: DataSections) -> None:
+        self._config = config
+
+    def process(self, unit: Unit) -> Iterator[list[str]]:
+        """Yields the keys by first occurrence."""
+        column = self._config.data.columns.item
+        found: dict[str, None] = {}
+        for batch in read_unit(unit, [column], self._config.preprocess.batch_rows, []):
+            keys = catalogue.strings(batch.column(0)).drop_null().unique()
+            found.update(dict.fromkeys(keys.to_pylist()))
+        yield list(found)
+
+
+class IngestLog(beam.DoFn):  # type: ignore[misc]
+    """A unit of the log to checked interactions, divided by user; yields (partition, path) and the statistics."""
+
+    def __init__(self, config: DataSections, catalogue_path: str, directory: str, rejected: str, partitions: int) -> None:
+        self._config, self._catalogue, self._directory = config, catalogue_path, directory
+        self._rejected, self._partitions = rejected, partitions
+
+    def setup(self) -> None:
+        """Loads the keys of the catalogue: the one thing that a worker holds whole."""
+        self._items = pq.read_table(self._catalogue, columns=["item"])["item"].combine_chunks()
+
+    def process(self, unit: Unit) -> Iterator[Any]:
+        """Reads, checks and divides."""
+        statistics, kept, malformed, row = LogStatistics(), [], [], 0
+        with PartitionWriters(self._directory, self._partitions) as writers:
+            columns = ingest.source_columns(self._config)
+            for batch in read_unit(unit, columns, self._config.preprocess.batch_rows, malformed):
+                done = ingest.canonical(batch, self._config, self._items, unit, row)
+                row += batch.num_rows
+                self._count(statistics, done)
+                kept += done.rejected[: _KEPT_REFUSALS - len(kept)]
+                writers.write(done.interactions, ingest.user_hash(done.interactions.column(0)))
+        statistics.counters["rows"] += row + len(malformed)
+        statistics.rejected[ingest.REASONS[0]] += len(malformed)
+        kept += [{"reason": ingest.REASONS[0], "source": unit.path, "text": t} for t in malformed[: _KEPT_REFUSALS - len(kept)]]
+        if kept:
+            with FileSystems.create(FileSystems.join(self._rejected, f"part-{unit.ordinal:05d}.jsonl")) as out:
+                out.write("".join(json.dumps(r, default=str) + "\n" for r in kept).encode())
+        yield from sorted(writers.paths.items())
+        yield TaggedOutput(STATISTICS, statistics)
+
+    def _count(self, statistics: LogStatistics, done: ingest.Ingested) -> None:
+        statistics.rejected.update(r["reason"] for r in done.rejected)
+        statistics.counters["below_min_reward"] += done.below_min_reward
+        statistics.counters["not_sampled"] += done.not_sampled
+        statistics.counters["interactions"] += done.interactions.num_rows
+        if self._config.preprocess.split.method == "global_time":
+            statistics.times.add(np.asarray(done.interactions.column(2)))
+        if self._config.preprocess.min_item_count > 1:
+            statistics.count_items("log", np.asarray(done.interactions.column(1)), len(self._items) + 1)
+
+
+class _PartitionWorker(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, config: DataSections, rules: examples.Rules) -> None:
+        self._config, self._rules = config, rules
+
+    def _load(self, element: tuple[int, list[str], list[str]]) -> tuple[examples.Partition, examples.Users]:
+        _, log, users = element
+        table = read_streams(log)
+        assert table is not None  # a partition exists because it has interactions
+        known = read_streams(users)
+        if known is not None:
+            known, _ = catalogue.distinct(known, catalogue.KEY[Side.QUERY])
+        part = examples.sort_and_split(table, self._config, self._rules)
+        return part, examples.Users(known, self._config)
+
+
+class TrainingRows(_PartitionWorker):
+    """A partition to its raw training rows for analysis; counts items and writes the user-item pairs of training."""
+
+    def __init__(self, config: DataSections, rules: examples.Rules, num_rows: int, directory: str) -> None:
+        super().__init__(config, rules)
+        self._num_rows, self._directory = num_rows, directory
+
+    def process(self, element: tuple[int, list[str], list[str]]) -> Iterator[Any]:
+        """Yields record batches, and the statistics by tag."""
+        part, users = self._load(element)
+        statistics = LogStatistics()
+        train = part.split == splits.TRAIN
+        chosen = examples.training_rows(part, self._config)
+        statistics.count_items("events", part.item[train], self._num_rows)
+        statistics.count_items("examples", part.item[chosen], self._num_rows)
+        statistics.counters["users"] = len(np.unique(part.user))
+        statistics.counters["train_users"] = len(np.unique(part.user[train]))
+        for name, code in zip(ingest.SPLITS, range(3), strict=True):
+            statistics.counters[f"{name}_interactions"] = int((part.split == code).sum())
+        statistics.counters["train_examples"] = len(chosen)
+        _write_pairs(part, train, FileSystems.join(self._directory, f"part-{element[0]:05d}.parquet"))
+        yield TaggedOutput(STATISTICS, statistics)
+        if len(chosen):
+            batch = examples.training_batch(part, users, self._config, element[0])
+            rows = self._config.preprocess.batch_rows
+            yield from (batch.slice(at, rows) for at in range(0, batch.num_rows, rows))
+
+
+class ExampleRows(_PartitionWorker):
+    """A partition to the raw rows of its training examples and its validation and test queries."""
+
+    def process(self, element: tuple[int, list[str], list[str]]) -> Iterator[pa.RecordBatch]:
+        """Yields a record batch a split that has rows."""
+        part, users = self._load(element)
+        batches = [examples.training_batch(part, users, self._config, element[0])]
+        for split in (splits.VALIDATION, splits.TEST):
+            batches.append(examples.query_batch(part, users, self._config, split, element[0]))
+        yield from (batch for batch in batches if batch.num_rows)
+
+
+class WriteExamples(beam.DoFn):  # type: ignore[misc]
+    """Transformed rows of one split of one partition to a TFRecord shard; yields (split, rows)."""
+
+    def __init__(self, directory: str, histories: bool) -> None:
+        self._directory, self._histories = directory, histories
+
+    def process(self, element: tuple[pa.RecordBatch, Any]) -> Iterator[tuple[str, int]]:
+        """Writes the shard; a retry writes the same file again."""
+        from preprocessing.tfrecords import write_examples  # TensorFlow, only where it is needed
+
+        batch, _ = element
+        place = batch.column(batch.schema.get_field_index(examples.PLACE)).flatten()
+        split, partition = place[0].as_py(), place[1].as_py()
+        own = examples.TRAIN_FIELDS if split == splits.TRAIN else examples.QUERY_FIELDS
+        drop = {*examples.TRAIN_FIELDS, *examples.QUERY_FIELDS, examples.PLACE} - set(own)
+        drop |= set() if self._histories else {"history"}
+        names = [n for n in batch.schema.names if n not in drop]
+        kept = pa.RecordBatch.from_arrays([batch.column(batch.schema.get_field_index(n)) for n in names], names)
+        name = ingest.SPLITS[split]
+        yield name, write_examples(f"{self._directory}/{name}/part-{partition:05d}.tfrecord", kept)
+
+
+class ItemRows(beam.DoFn):  # type: ignore[misc]
+    """Raw rows of the catalogue by number of their record batch."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def process(self, number: int) -> Iterator[pa.RecordBatch]:
+        """Yields the batch."""
+        yield from read_batches(self._path, [number])
+
+
+class WriteItems(beam.DoFn):  # type: ignore[misc]
+    """Transformed items to Parquet, a file a batch, named by the first row; yields the batch for later combining."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+
+    def process(self, element: tuple[pa.RecordBatch, Any]) -> Iterator[pa.RecordBatch]:
+        """Writes the file; a retry writes the same again."""
+        batch, _ = element
+        first = batch.column(batch.schema.get_field_index("row")).flatten()[0].as_py()
+        path = FileSystems.join(self._directory, f"from-{first:012d}.parquet")
+        with FileSystems.create(path) as out:
+            pq.write_table(pa.Table.from_batches([batch]), out)
+        yield batch
+
+
+class Keep(beam.DoFn):  # type: ignore[misc]
+    """Writes a result for the program that started the job; the last one written counts."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def process(self, element: Any) -> None:
+        """Pickles the element."""
+        with FileSystems.create(self._path) as out:
+            out.write(pickle.dumps(element))
+
+
+def kept(path: str) -> Any:
+    """What ``Keep`` wrote."""
+    with FileSystems.open(path) as stream:
+        return pickle.loads(stream.read())
+
+
+def _write_pairs(part: examples.Partition, train: np.ndarray, path: str) -> None:
+    user, item, time = part.user[train], part.item[train], part.time[train]
+    _, local = np.unique(user, return_inverse=True)
+    order = np.lexsort((time, item, local))
+    start, size = splits.runs(local[order] * (int(item.max(initial=0)) + 1) + item[order])
+    last = order[start + size - 1]
+    table = pa.table({"user": local[last], "item": item[last], "events": size, "last": time[last] // 1_000_000})
+    with FileSystems.create(path) as out:
+        pq.write_table(table, out)
+

@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Makes the virtual environment DIR from requirements.lock, whole or not at all: the stamp DIR/.longtail-complete
+# is written last, and an environment without it (an interrupted run) is made anew.
+# With the stamp (the lock or setup.py has changed) the environment is brought up to date.
+set -euo pipefail
+
+venv=${1:?usage: make_venv.sh DIR}
+begun=$venv/.longtail-begun
+complete=$venv/.longtail-complete
+log=$venv/install.log
+
+if [ -e "$venv" ] && [ ! -e "$begun" ] && [ -n "$(ls -A "$venv")" ]; then
+    echo "error: $venv was not made by \`make\`: move it away, or use VENV=other-directory" >&2
+    exit 2
+fi
+if [ ! -e "$complete" ] || ! "$venv/bin/python" -c '' 2>/dev/null; then
+    python=$(scripts/find_python.sh)
+    rm -rf "$venv"
+    mkdir -p "$venv"
+    touch "$begun"
+    echo "Making $venv with $("$python" --version) ($python)"
+    "$python" -m venv "$venv"
+fi
+rm -f "$complete"
+
+# Lists the packages while pip fetches them: the number on a terminal, every 50th in a log.
+progress() {
+    local total=$1 name count=0
+    while read -r word name _; do
+        case $word in
+            Collecting | Requirement)
+                count=$((count + 1))
+                if [ -t 2 ]; then
+                    printf '\r\033[K  %d of %d  %s' "$count" "$total" "$name" >&2
+                elif [ $((count % 50)) = 0 ]; then
+                    echo "  $count of $total" >&2
+                fi ;;
+            Installing)
+                if [ -t 2 ]; then printf '\r\033[K' >&2; fi
+                echo "  all fetched, unpacking (a minute or two)" >&2 ;;
+        esac
+    done
+}
+
+echo "Installing the packages of requirements.lock: about 1 GB to fetch, 3.5 GB on disk, 2 to 6 minutes"
+if ! "$venv/bin/python" -m pip install --disable-pip-version-check --no-input --no-deps --no-compile \
+    --use-pep517 --progress-bar off -r requirements.lock 2>&1 |
+    tee "$log" | progress "$(grep -c '^[a-z]' requirements.lock)"; then
+    grep -v '^WARNING' "$log" | tail -n 15 >&2
+    echo "error: installing failed (all of it: $log). Call make again once the cause is gone; a lost connection is the usual one." >&2
+    exit 1
+fi
+"$venv/bin/python" -m pip install --disable-pip-version-check --no-input --no-deps --no-build-isolation \
+    -qq --editable .
+date > "$complete"
+echo "$venv is ready"

@@ -1,0 +1,63 @@
+"""The sections of the configuration that export and serving read."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from preprocessing.features import Section
+from trainer.config import TrainerSections
+
+
+class ScannConfig(Section):
+    """The ScaNN index: partitions searched, quantisation and exact reordering."""
+
+    leaves: PositiveInt | None = Field(
+        None, description="partitions, default: square root of the items; below 20,000 items none, ScaNN's brute force"
+    )
+    leaves_to_search: PositiveInt | None = Field(None, description="default: a tenth of the leaves")
+    dimensions_per_block: PositiveInt = Field(2, description="dimensions that share a code of 4 bits")
+    anisotropic_threshold: PositiveFloat = Field(0.2, description="Guo et al. 2020: weighs errors along the item vector")
+    reorder: PositiveInt = Field(500, description="candidates rescored exactly")
+    min_recall: Annotated[float, Field(ge=0.0, le=1.0)] = Field(0.9, description="below it against exact, the export fails")
+
+    @model_validator(mode="after")
+    def _check(self) -> ScannConfig:
+        if self.leaves and self.leaves_to_search and self.leaves_to_search > self.leaves:
+            raise ValueError(
+                f"expected leaves_to_search at most leaves, received {self.leaves_to_search} and {self.leaves}"
+            )
+        return self
+
+
+class ExportConfig(Section):
+    """What the SavedModel holds."""
+
+    index: Literal["exact", "scann"] = "exact"
+    k: PositiveInt = Field(100, description="items of serving_default and similar_items")
+    max_k: PositiveInt = Field(1_000, description="largest k that a request to recommend may ask for")
+    scann: ScannConfig = ScannConfig()
+    warmup_requests: Annotated[int, Field(ge=1, le=900)] = Field(
+        10, description="queries that a server answers before it takes the version over; TF Serving takes 1,000 records"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> ExportConfig:
+        if self.k > self.max_k:
+            raise ValueError(f"expected k at most max_k, received k={self.k} and max_k={self.max_k}")
+        return self
+
+
+class ServeConfig(Section):
+    """The embedded server."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8501
+
+
+class ServingSections(TrainerSections):
+    """What export and serving need of a configuration file."""
+
+    export: ExportConfig = ExportConfig()
+    serve: ServeConfig = ServeConfig()

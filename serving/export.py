@@ -1,0 +1,217 @@
+"""The export step: a numbered SavedModel that TF Serving takes over. ``python -m serving.export CONFIG``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+from preprocessing.artifacts import fingerprint, library_versions, read_manifest, whole_directory
+from preprocessing.config_io import load_config
+from preprocessing.errors import LongtailError, LongtailFailure
+from preprocessing.progress import Stages
+from serving.config import ExportConfig, ServingSections
+from serving.exact_index import ExactIndex
+from serving.export_check import check_answers, check_recall, measure_index
+from serving.export_dir import version_paths
+from serving.index import Index
+from serving.sample_requests import WARMUP_FILE, Query, read_queries, unknown_query, write_warmup
+from serving.scann_index import ScannIndex
+from serving.signatures import Parts, RecallModule
+from trainer.input_fn import evaluation_queries
+from trainer.item_table import ItemTable
+from trainer.keras_gate import tf
+from trainer.model import RecallModel, load_model
+from trainer.retrieval import item_embeddings, query_embeddings
+from trainer.vocabulary import open_transform
+
+ASSETS = "assets.extra"
+DESCRIPTION = "longtail.json"
+_FORMAT = 1
+"""Of the SavedModel and longtail.json; part of the fingerprint."""
+_MEASURED_QUERIES = 1_000
+
+
+def export_fingerprint(config: ServingSections, data_fingerprint: str, model_fingerprint: str) -> str:
+    """What the SavedModel depends on: the export's section, the model and the data."""
+    return fingerprint(_FORMAT, config.name, config.export.model_dump(mode="json"), data_fingerprint, model_fingerprint)
+
+
+def export(
+    config: ServingSections, data_dir: Path, model_dir: Path, export_dir: Path, *, console: Console | None = None
+) -> Path:
+    """Write the next version, or none where the newest was made of the same.
+
+    The SavedModel is loaded and asked before it appears: its query embeddings have to equal the model's on the
+    transformed examples, its scores those of the index in memory, and ScaNN's recall has to reach ``min_recall``.
+
+    Args:
+      config: the sections of serving.
+      data_dir: finished preprocessing.
+      model_dir: finished training.
+      export_dir: the folder of versions that a server watches, ``export/<model>``.
+      console: for progress, default: the terminal.
+
+    Returns:
+      The folder of the version. What was checked and measured is in its ``assets.extra/longtail.json``.
+
+    Raises:
+      LongtailError: data or model are missing or do not fit each other; an optional package is missing.
+      LongtailFailure: the checks failed, or the disk is full; no version appeared.
+    """
+    data_dir, model_dir, export_dir = Path(data_dir), Path(model_dir), Path(export_dir)
+    stages = Stages(console)
+    made_from = {"data": _finished(data_dir, "preprocess"), "model": _finished(model_dir, "train")}
+    wanted = export_fingerprint(config, made_from["data"], made_from["model"])
+    versions = {number: Path(path) for number, path in version_paths(str(export_dir)).items()}
+    if versions:
+        newest = versions[max(versions)]
+        if read_description(newest).get("fingerprint") == wanted:
+            stages.console.print(f"  export is current: {newest}", highlight=False)
+            return newest
+    target = export_dir / str(max(versions, default=0) + 1)
+    started = time.perf_counter()
+    try:
+        with whole_directory(target) as out:
+            description = _Export(config, data_dir, model_dir, stages).write(out)
+            description = {
+                "format": _FORMAT, "fingerprint": wanted, "name": config.name, "version": int(target.name),
+                "made_from": made_from, "made_at": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+                "libraries": library_versions(), **description, "seconds": round(time.perf_counter() - started, 1),
+            }  # fmt: skip
+            (out / ASSETS / DESCRIPTION).write_text(json.dumps(description, indent=2, allow_nan=False) + "\n")
+    except tf.errors.OpError as error:
+        # TensorFlow writes variables and assets by itself; a full disk is no OSError there.
+        raise LongtailFailure(f"cannot write {target}: {error.message.splitlines()[0]}; no version appeared") from error
+    return target
+
+
+def read_description(version: Path) -> dict[str, Any]:
+    """``assets.extra/longtail.json`` of a version, {} where it has none."""
+    try:
+        loaded: dict[str, Any] = json.loads((version / ASSETS / DESCRIPTION).read_text())
+        return loaded
+    except (OSError, ValueError):
+        return {}
+
+
+def make_index(config: ExportConfig) -> Index:
+    """An empty index of the configured kind.
+
+    Raises:
+      LongtailError: it needs a package that is not installed.
+    """
+    return ScannIndex(config.scann) if config.index == "scann" else ExactIndex()
+
+
+class _Export:
+    """The stages in order."""
+
+    def __init__(self, config: ServingSections, data_dir: Path, model_dir: Path, stages: Stages) -> None:
+        self._config, self._data_dir, self._model_dir, self._stages = config, data_dir, model_dir, stages
+        self._features = config.feature_list
+
+    def write(self, out: Path) -> dict[str, Any]:
+        """Write and check the SavedModel; returns what longtail.json says of it."""
+        config, export = self._config, self._config.export
+        index = make_index(export)
+        with self._stages.stage("embedding items and queries"):
+            model = load_model(config, self._data_dir, self._model_dir)
+            table = model.item_table
+            items = item_embeddings(model, table)
+            examples = self._example_embeddings(model)
+            queries = read_queries(self._data_dir)[: len(examples)]
+        with self._stages.stage(f"building the {export.index} index"):
+            index.build(items)
+        with self._stages.stage("measuring the index"):
+            measured = measure_index(index, items, examples[:_MEASURED_QUERIES], export.k)
+            check_recall(measured, export, index)
+        with self._stages.stage("writing the SavedModel"):
+            warmups = self._save(out, model, table, index, queries)
+        with self._stages.stage("asking the SavedModel"):
+            answers = check_answers(out, queries, examples[: len(queries)], index, self._features, export.k)
+        leaves = getattr(index, "leaves", None)
+        return {
+            "items": index.num_items,
+            "dim": index.dim,
+            "k": export.k,
+            "max_k": min(export.max_k, index.num_items),
+            "history_length": self._features.history_length,
+            "index": {"kind": export.index, "leaves": leaves, **measured},
+            "answers": answers,
+            "warmup_requests": warmups,
+        }
+
+    def _example_embeddings(self, model: RecallModel) -> NDArray[np.float32]:
+        """[Q, D] of the transformed validation examples (test where there are none), in the order of the raw queries."""
+        for split in ("validation", "test"):
+            found = evaluation_queries(self._data_dir, split)
+            if len(found):
+                return query_embeddings(model, found.features, self._config.evaluate.batch_users)
+        return np.zeros([0, model.dim], np.float32)
+
+    def _save(self, out: Path, model: RecallModel, table: ItemTable, index: Index, queries: Sequence[Query]) -> int:
+        """Write the SavedModel and its warm-up requests; returns their number."""
+        config = self._config
+        graphs = [open_transform(self._data_dir, side).transform_features_layer() for side in ("query", "item")]
+        parts = Parts(
+            self._features, model.embed_queries, model.embed_items,
+            [*model.query_tower.variables, *model.item_tower.variables],
+            *graphs, table.ids, index, config.export.k, config.export.max_k,
+        )  # fmt: skip
+        with tempfile.TemporaryDirectory() as scratch:
+            module = RecallModule(parts, Path(scratch))
+            signatures = module.signatures()
+            # Without "Scann" here, saving refuses the ops of ScaNN as unknown.
+            options = tf.saved_model.SaveOptions(namespace_whitelist=["Scann"])
+            tf.saved_model.save(module, str(out), signatures=signatures, options=options)
+        (out / ASSETS).mkdir()
+        warmups = [*queries[: config.export.warmup_requests], unknown_query(self._features)]
+        return write_warmup(
+            out / ASSETS / WARMUP_FILE, config.name, warmups, self._features, table.ids[1].decode(), signatures
+        )
+
+
+def _finished(directory: Path, verb: str) -> str:
+    manifest = read_manifest(directory)
+    if manifest is None:
+        raise LongtailError(f"expected a finished {directory} with a manifest, found none: run {verb} first")
+    return str(manifest["fingerprint"])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point for the clouds."""
+    parser = argparse.ArgumentParser(prog="python -m serving.export", description=__doc__)
+    parser.add_argument("config", help="YAML file")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a value")
+    for name, default in (("data", "data"), ("model", "model"), ("export", "export/NAME")):
+        parser.add_argument(f"--{name}-dir", type=Path, help=f"default: WORK_DIR/{default}")
+    known = parser.parse_args(arguments)
+    try:
+        config = load_config(known.config, ServingSections, known.set)
+        work = Path(config.work_dir)
+        version = export(
+            config,
+            known.data_dir or work / "data",
+            known.model_dir or work / "model",
+            known.export_dir or work / "export" / config.name,
+        )
+    except LongtailError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    print(os.fspath(version))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

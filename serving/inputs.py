@@ -1,0 +1,124 @@
+"""What a request holds, inside the graph: checks with plain messages, raw features, histories.
+
+TF Serving compares no shapes with the signature and lets NaN pass, so everything that matters is asserted here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from preprocessing.features import FeatureList, Kind
+from preprocessing.schema import raw_feature_spec
+from trainer.keras_gate import tf
+
+Tensors = dict[str, Any]
+
+
+def input_specs(features: FeatureList) -> Tensors:
+    """A spec [batch, n] for each raw column of the features: strings, or floats for numbers and weights."""
+    specs = raw_feature_spec(features)
+    return {name: tf.TensorSpec([None, None], spec.dtype, name=name) for name, spec in specs.items()}
+
+
+def checked(inputs: Tensors) -> Tensors:
+    """The same tensors, available only where all are matrices of one batch size and every number is finite."""
+    names = ", ".join(inputs)
+    free = {name: _of_any_shape(x) for name, x in inputs.items()}
+    ranks = tf.stack([tf.rank(x) for x in free.values()])
+    matrices = tf.debugging.Assert(
+        tf.reduce_all(tf.equal(ranks, 2)),
+        [f"expected inputs of shape [batch, n], received for {names} tensors of rank", ranks],
+        summarize=len(inputs),
+    )
+    with tf.control_dependencies([matrices]):
+        inputs = {name: _matrix(x) for name, x in free.items()}
+    sizes = tf.stack([tf.shape(x)[0] for x in inputs.values()])
+    same = tf.debugging.Assert(
+        tf.reduce_all(tf.equal(sizes, sizes[0])),
+        [f"expected the same batch size in every input, received for {names}", sizes],
+        summarize=len(inputs),
+    )
+    finite = [
+        tf.debugging.Assert(
+            tf.reduce_all(tf.math.is_finite(x)),
+            [f"{name}: expected finite numbers, received", x, "; for a missing number send an empty list"],
+            summarize=10,
+        )
+        for name, x in inputs.items()
+        if x.dtype.is_floating
+    ]
+    with tf.control_dependencies([same, *finite]):
+        return {name: tf.identity(x) for name, x in inputs.items()}
+
+
+def checked_k(k: Any, largest: int) -> Any:
+    """``k`` as an int32 scalar, available only where it is in ``1..largest``; a list of one number will do."""
+    k = _of_any_shape(k)
+    single = tf.debugging.Assert(tf.equal(tf.size(k), 1), ["k: expected a single number, received", k])
+    with tf.control_dependencies([single]):
+        scalar = tf.reshape(k, [])
+    in_range = tf.debugging.Assert(
+        (scalar >= 1) & (scalar <= largest), [f"k: expected a number from 1 to {largest}, received", scalar]
+    )
+    with tf.control_dependencies([in_range]):
+        return tf.identity(scalar)
+
+
+def raw_features(features: FeatureList, inputs: Tensors) -> Tensors:
+    """The sparse raw tensors of ``preprocessing.schema`` from the request's [batch, n] tensors.
+
+    The empty string is a missing value wherever it stands; a multi-valued feature keeps its first ``max_length``
+    values, as the readers do; weights belong to the values of the same place.
+    """
+    raw: Tensors = {}
+    for feature in features:
+        values = inputs[feature.name]
+        if feature.kind is Kind.NUMERIC:
+            present = tf.ones_like(values, tf.bool)
+        else:
+            present = tf.not_equal(values, "")
+        columns = {feature.name: values}
+        if feature.weights_name:
+            weights = inputs[feature.weights_name]
+            same = tf.debugging.Assert(
+                tf.reduce_all(tf.equal(tf.shape(values), tf.shape(weights))),
+                [f"{feature.weights_name}: expected a weight for each value of {feature.name}, shape",
+                 tf.shape(values), "received", tf.shape(weights)],
+            )  # fmt: skip
+            with tf.control_dependencies([same]):
+                columns[feature.weights_name] = tf.identity(weights)
+        limit = feature.max_length if feature.kind is Kind.MULTI else None
+        raw.update(_compact(columns, present, limit))
+    return raw
+
+
+def last_items(rows: Any, length: int) -> Any:
+    """Histories int64 [B, length]: the last ``length`` known items of ``rows`` [B, n], oldest first, then zeros."""
+    known = rows > 0
+    place = tf.cumsum(tf.cast(known, tf.int64), axis=1) - 1
+    place -= tf.maximum(tf.math.count_nonzero(known, axis=1, keepdims=True) - length, 0)
+    at = tf.where(known & (place >= 0))
+    target = tf.stack([at[:, 0], tf.gather_nd(place, at)], axis=1)
+    shape = tf.stack([tf.shape(rows, tf.int64)[0], length])
+    return tf.ensure_shape(tf.scatter_nd(target, tf.gather_nd(rows, at), shape), [None, length])
+
+
+def _of_any_shape(x: Any) -> Any:
+    """The tensor without its promised shape: checks of the shape would else be folded away as always true."""
+    return tf.compat.v1.placeholder_with_default(x, shape=None)
+
+
+def _matrix(x: Any) -> Any:
+    """The tensor, known to be a matrix. Not tf.ensure_shape: Grappler runs it before the checks with better messages."""
+    x = tf.identity(x)
+    x.set_shape([None, None])
+    return x
+
+
+def _compact(columns: Tensors, present: Any, limit: int | None) -> Tensors:
+    """Sparse tensors of the present values, moved to the front of their rows."""
+    place = tf.cumsum(tf.cast(present, tf.int64), axis=1) - 1
+    at = tf.where(present if limit is None else present & (place < limit))
+    indices = tf.stack([at[:, 0], tf.gather_nd(place, at)], axis=1)
+    shape = tf.shape(present, tf.int64)
+    return {name: tf.SparseTensor(indices, tf.gather_nd(x, at), shape) for name, x in columns.items()}

@@ -1,0 +1,73 @@
+"""Normalisation is safe at its singular point, and scores are inner products over a temperature."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from trainer.functional import similarity
+from trainer.keras_gate import tf
+
+BOTH = pytest.mark.parametrize("run", [lambda f: f, tf.function], ids=["eager", "graph"])
+
+
+@BOTH
+def test_l2_normalize_by_hand(run):
+    # [3, 4] has length 5; [1, 2, 2] would have 3; the zero vector stays where it is.
+    normalized = run(similarity.l2_normalize)(tf.constant([[3.0, 4.0], [0.0, 0.0], [0.0, -2.0]]))
+    np.testing.assert_allclose(normalized, [[0.6, 0.8], [0.0, 0.0], [0.0, -1.0]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e-10, 1e-3, 1.0, 1e20, 1e30])
+def test_l2_normalize_does_not_depend_on_the_size(size):
+    # 1e30 squared overflows float32, 1e-10 squared is lost beside 1e-12.
+    normalized = similarity.l2_normalize(tf.constant([[3.0, 4.0]]) * size)
+    np.testing.assert_allclose(normalized, [[0.6, 0.8]], rtol=1e-5)
+
+
+@BOTH
+def test_l2_normalize_gradient_against_the_jacobian(run):
+    vectors = tf.constant([[3.0, 4.0, 0.0], [0.0, 0.0, 0.0], [1.0, -2.0, 2.0]])
+    upstream = tf.constant([[1.0, -1.0, 2.0], [5.0, 5.0, 5.0], [0.5, 0.0, 1.0]])
+
+    def gradient(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = tf.reduce_sum(similarity.l2_normalize(x) * upstream)
+        return tape.gradient(value, x)
+
+    expected = np.zeros([3, 3])  # and zero, not 1e6 or NaN, for the zero vector
+    for row in (0, 2):
+        x, g = vectors[row].numpy().astype(np.float64), upstream[row].numpy()
+        length = np.linalg.norm(x)
+        unit = x / length
+        expected[row] = (g - unit * (unit @ g)) / length  # (I - uu')/||x|| applied to g
+    np.testing.assert_allclose(run(gradient)(vectors), expected, atol=1e-6)
+
+
+@BOTH
+def test_scores_by_hand(run):
+    query = tf.constant([[1.0, 0.0], [0.6, 0.8]])
+    items = tf.constant([[1.0, 0.0], [0.0, 1.0], [0.8, 0.6]])
+    # <q0, .> = 1, 0, .8; <q1, .> = .6, .8, .48 + .48 = .96; over 0.5: doubled.
+    expected = [[2.0, 0.0, 1.6], [1.2, 1.6, 1.92]]
+    np.testing.assert_allclose(run(similarity.scores)(query, items, 0.5), expected, rtol=1e-6)
+
+
+def test_scores_takes_a_learned_temperature():
+    temperature = tf.Variable(0.5)
+    with tf.GradientTape() as tape:
+        score = similarity.scores(tf.constant([[3.0]]), tf.constant([[1.0]]), temperature)
+    # d(3/t)/dt = -3/t^2 = -12
+    np.testing.assert_allclose(tape.gradient(score, temperature), -12.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), 0])
+def test_scores_refuses_an_impossible_temperature(temperature):
+    with pytest.raises(ValueError, match="expected a number above 0, received"):
+        similarity.scores(tf.ones([1, 1]), tf.ones([1, 1]), temperature)
+
+
+def test_scores_refuses_several_vectors_per_query():
+    with pytest.raises(ValueError, match=r"query: expected embeddings.*received shape \(2, 3, 4\)"):
+        similarity.scores(tf.ones([2, 3, 4]), tf.ones([2, 4]))

@@ -1,0 +1,245 @@
+"""The chain of the main task against a slow reference, by hand, and at its traps."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from preprocessing.errors import LongtailError
+from trainer.keras_gate import keras, tf, tfrs
+from trainer.retrieval_task import RetrievalTask
+
+BOTH = pytest.mark.parametrize("run", [lambda f: f, tf.function], ids=["eager", "graph"])
+quick = settings(max_examples=20, deadline=None)
+seeds = st.integers(0, 2**31 - 1)
+
+
+def batch(seed, num_queries=4, num_candidates=6, num_ids=4):
+    generator = np.random.default_rng(seed)
+    return {
+        "query": generator.normal(size=[num_queries, 3]).astype(np.float32),
+        "candidates": generator.normal(size=[num_candidates, 3]).astype(np.float32),
+        "weights": generator.uniform(0, 2, num_queries).astype(np.float32),
+        "log_q": np.log(generator.uniform(1e-12, 1, num_candidates)).astype(np.float32),
+        "ids": generator.integers(1, num_ids, num_candidates),
+    }
+
+
+def reference(data, temperature, log_q=True, hits=True):
+    """The loss with its order of operations written out, in float64 and with loops."""
+    total = 0.0
+    for i, query in enumerate(data["query"].astype(np.float64)):
+        logits = {}
+        for j, item in enumerate(data["candidates"].astype(np.float64)):
+            if hits and j != i and data["ids"][j] == data["ids"][i]:
+                continue
+            logits[j] = query @ item / temperature - (data["log_q"][j] if log_q else 0)
+        top = max(logits.values())
+        normalizer = sum(math.exp(logit - top) for logit in logits.values())
+        total -= data["weights"][i] * (logits[i] - top - math.log(normalizer))
+    return total / len(data["query"])
+
+
+def loss_of(task, data, run=lambda f: f, **options):
+    return run(task)(
+        tf.constant(data["query"]),
+        tf.constant(data["candidates"]),
+        sample_weight=tf.constant(data["weights"]),
+        candidate_log_q=tf.constant(data["log_q"]),
+        candidate_ids=tf.constant(data["ids"]),
+        **options,
+    )
+
+
+@BOTH
+def test_by_hand(run):
+    # One feature; queries 1, 1; candidates 1, 0, 1 with ids 8, 9, 8; q = 1/2, 1/4, 1/4; tau = 1/2.
+    # Row 0 (id 8): scores 2, 0, masked. Minus ln q: 2 + ln 2, ln 4.
+    #   P = 2e^2 / (2e^2 + 4) = 14.778112 / 18.778112 = 0.786986, -ln P = 0.239545
+    # Row 1 (id 9): scores 2, 0, 2. Minus ln q: 2 + ln 2, ln 4, 2 + ln 4.
+    #   P = 4 / (2e^2 + 4 + 4e^2) = 4 / 48.334337 = 0.082757, -ln P = 2.491848
+    # Rewards 3 and 1: (3 * 0.239545 + 2.491848) / 2 = 1.605241.
+    task = RetrievalTask(temperature=0.5)
+    loss = run(task)(
+        tf.constant([[1.0], [1.0]]),
+        tf.constant([[1.0], [0.0], [1.0]]),
+        sample_weight=tf.constant([3.0, 1.0]),
+        candidate_log_q=tf.math.log([0.5, 0.25, 0.25]),
+        candidate_ids=tf.constant([8, 9, 8]),
+    )
+    np.testing.assert_allclose(loss, 1.605241, rtol=1e-5)
+
+
+@BOTH
+@pytest.mark.parametrize("log_q", [False, True])
+@pytest.mark.parametrize("hits", [False, True])
+def test_against_the_reference(run, log_q, hits):
+    data = batch(5)
+    task = RetrievalTask(temperature=0.3, log_q=log_q, remove_accidental_hits=hits)
+    expected = reference(data, 0.3, log_q=log_q, hits=hits)
+    np.testing.assert_allclose(loss_of(task, data, run), expected, rtol=1e-4)
+
+
+@quick
+@given(seed=seeds, num_queries=st.integers(1, 5), extra=st.integers(0, 3))
+def test_against_the_reference_at_random(seed, num_queries, extra):
+    data = batch(seed, num_queries, num_queries + extra)
+    loss = loss_of(RetrievalTask(temperature=0.5), data)
+    np.testing.assert_allclose(loss, reference(data, 0.5), rtol=1e-3, atol=1e-4)
+
+
+@quick
+@given(seed=seeds)
+def test_permuting_the_batch_changes_nothing(seed):
+    data = batch(seed, 5, 5)
+    order = np.random.default_rng(seed).permutation(5)
+    permuted = {name: values[order] for name, values in data.items()}
+    task = RetrievalTask()
+    np.testing.assert_allclose(loss_of(task, permuted), loss_of(task, data), rtol=1e-4, atol=1e-4)
+
+
+@quick
+@given(seed=seeds)
+def test_repeating_the_batch_does_not_scale_the_loss(seed):
+    # With accidental hits removed, a second copy of a batch of one adds no negatives.
+    data = batch(seed, 1, 1)
+    doubled = {name: np.concatenate([values, values]) for name, values in data.items()}
+    np.testing.assert_array_equal(loss_of(RetrievalTask(), data), 0.0)
+    np.testing.assert_array_equal(loss_of(RetrievalTask(), doubled), 0.0)
+    # Without removal each row has its own copy as only negative, P = 1/2, in a batch of any size.
+    plain = RetrievalTask(remove_accidental_hits=False)
+    expected = data["weights"][0] * math.log(2)
+    np.testing.assert_allclose(loss_of(plain, doubled), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("per_draw", [0.5, 1e-12])
+def test_uniform_q_changes_no_gradient(per_draw):
+    data = batch(1)
+    data["log_q"] = np.full(6, math.log(per_draw), np.float32)
+    query = tf.constant(data["query"])
+
+    def gradient(task):
+        with tf.GradientTape() as tape:
+            tape.watch(query)
+            loss = loss_of(task, {**data, "query": query})
+        return tape.gradient(loss, query)
+
+    np.testing.assert_allclose(
+        gradient(RetrievalTask()), gradient(RetrievalTask(log_q=False)), atol=1e-3, rtol=1e-3
+    )
+
+
+def test_popular_item_is_pushed_down_less():
+    # The gradient of the loss with respect to a negative's score is its softmax mass over B. The
+    # popular negative (q = .5) gets a quarter of the mass of the rare one (q = .125).
+    data = {
+        "query": np.array([[1.0]], np.float32),
+        "candidates": np.array([[1.0], [1.0], [1.0]], np.float32),
+        "weights": np.ones(1, np.float32),
+        "log_q": np.log([0.25, 0.5, 0.125]).astype(np.float32),
+        "ids": np.array([1, 2, 3]),
+    }
+    candidates = tf.constant(data["candidates"])
+    with tf.GradientTape() as tape:
+        tape.watch(candidates)
+        loss = loss_of(RetrievalTask(temperature=1.0), {**data, "candidates": candidates})
+    # exp(-ln q) = 4, 2, 8: masses 4/14, 2/14, 8/14; the positive's gradient is its mass - 1.
+    gradient = tape.gradient(loss, candidates).numpy()[:, 0]
+    np.testing.assert_allclose(gradient, [-10 / 14, 2 / 14, 8 / 14], rtol=1e-5)
+
+
+@BOTH
+def test_extremes(run):
+    data = batch(2)
+    data["query"] = data["query"] * 1e28  # logits of 1e30
+    assert np.isfinite(loss_of(RetrievalTask(), data, run))
+    data = batch(2)
+    data["ids"][:] = 1  # every candidate is the same item: everything masked but the positive
+    np.testing.assert_array_equal(loss_of(RetrievalTask(), data, run), 0.0)
+
+
+@BOTH
+def test_score_mask_takes_candidates_out(run):
+    data = batch(3)
+    keep = np.ones([4, 6], bool)
+    keep[:, 4:] = False
+    task = RetrievalTask()
+    masked = loss_of(task, data, run, score_mask=tf.constant(keep))
+    shortened = {**data, **{name: data[name][:4] for name in ("candidates", "log_q", "ids")}}
+    np.testing.assert_allclose(masked, loss_of(task, shortened), rtol=1e-6)
+
+
+class Recorder(tfrs.metrics.Factorized):
+    """Keeps what the task hands to a full-corpus metric."""
+
+    def update_state(self, query, candidates, ids=None, sample_weight=None):
+        self.received = (query, candidates, ids, sample_weight)
+
+
+def test_full_corpus_metrics_get_the_positives_only():
+    # C = 6 > B = 4: with the ids of all six the metric would judge the wrong rows.
+    recorder = Recorder()
+    data = batch(4)
+    task = RetrievalTask(metrics=recorder)
+    loss_of(task, data)
+    assert not hasattr(recorder, "received")
+    loss_of(task, data, compute_metrics=True)
+    _, candidates, ids, weights = recorder.received
+    np.testing.assert_array_equal(candidates, data["candidates"][:4])
+    np.testing.assert_array_equal(ids, data["ids"][:4])
+    np.testing.assert_array_equal(weights, data["weights"])
+
+
+@BOTH
+def test_batch_and_loss_metrics(run):
+    accuracy = keras.metrics.CategoricalAccuracy()
+    mean_loss = keras.metrics.Mean()
+    task = RetrievalTask(
+        log_q=False,
+        remove_accidental_hits=False,
+        batch_metrics=[accuracy],
+        loss_metrics=[mean_loss],
+    )
+    # Row 0 ranks its own candidate first, row 1 does not; the third candidate is a negative.
+    loss = run(task)(tf.constant([[1.0, 0.0], [1.0, 0.0]]), tf.eye(3, 2))
+    np.testing.assert_allclose(accuracy.result(), 0.5)
+    np.testing.assert_allclose(mean_loss.result(), loss)
+
+
+def test_ignores_log_q_unless_asked():
+    data = batch(6)
+    task = RetrievalTask(temperature=0.3, log_q=False)
+    np.testing.assert_allclose(loss_of(task, data), reference(data, 0.3, log_q=False), rtol=1e-4)
+
+
+def test_refuses_to_guess_missing_arguments():
+    query = tf.ones([2, 3])
+    with pytest.raises(ValueError, match=r"candidate_log_q: .* log_q=True, received None; pass"):
+        RetrievalTask()(query, query, candidate_ids=tf.constant([1, 2]))
+    with pytest.raises(ValueError, match=r"candidate_ids: .* remove_accidental_hits=True"):
+        RetrievalTask(log_q=False)(query, query)
+
+
+@pytest.mark.parametrize("temperature", [0, -0.1, float("nan")])
+def test_refuses_an_impossible_temperature(temperature):
+    with pytest.raises(LongtailError, match="temperature: expected a number above 0, received"):
+        RetrievalTask(temperature=temperature)
+
+
+def test_config_round_trip():
+    task = RetrievalTask(temperature=0.2, remove_accidental_hits=False, log_q=False, name="main")
+    config = json.loads(json.dumps(task.get_config()))
+    assert config == {
+        "name": "main",
+        "temperature": 0.2,
+        "remove_accidental_hits": False,
+        "log_q": False,
+    }
+    clone = RetrievalTask.from_config(config)
+    assert clone.get_config() == config
+    assert isinstance(keras.layers.deserialize(keras.layers.serialize(task)), RetrievalTask)

@@ -1,0 +1,121 @@
+"""The sections of the configuration that training and evaluation read."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from preprocessing.config import DataSections, Fraction
+from preprocessing.features import Section
+
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class TowerConfig(Section):
+    """Shape of both towers: embeddings, optional hidden layers, a linear output, L2 norm."""
+
+    dim: PositiveInt = Field(64, description="width of the output of both towers")
+    query_hidden: list[PositiveInt] = Field(default_factory=list)
+    item_hidden: list[PositiveInt] = Field(default_factory=list)
+    dropout: Share = Field(0.0, description="on the concatenated embeddings, training only")
+    feature_dropout: Share = Field(0.0, description="probability of masking the id features of an example in training")
+
+
+class LossConfig(Section):
+    """The main task."""
+
+    temperature: PositiveFloat = 0.05
+    log_q: Literal["none", "exact"] = Field("exact", description="correction by the sampling probability")
+    remove_accidental_hits: bool = True
+
+
+class SSLConfig(Section):
+    """Self-supervision of the item tower (Yao et al., CIKM 2021)."""
+
+    enabled: bool = False
+    augmentation: Literal["random_mask", "value_dropout", "complementary", "correlated"] = "correlated"
+    alpha: PositiveFloat = 0.1
+    temperature: PositiveFloat = 0.1
+    batch_size: PositiveInt = Field(1024, description="items drawn uniformly from the table a step")
+    mask_rate: Fraction = Field(0.5, description="random_mask, value_dropout: probability of a mask")
+
+
+class TrainConfig(Section):
+    """The training loop."""
+
+    batch_size: Annotated[int, Field(ge=2)] = 1024
+    max_epochs: PositiveInt = 10
+    learning_rate: PositiveFloat = 0.1
+    optimizer: Literal["adagrad"] = Field("adagrad", description="sparse updates: a step's time does not grow with a vocabulary")
+    evaluations_per_epoch: PositiveInt = 1
+    patience: PositiveInt = Field(3, description="evaluations without a better validation figure before stopping")
+    monitor: str = Field("recall@100/new", description="validation figure that decides, default: recall of the longest list")
+    checkpoint_every: PositiveInt = Field(500, description="steps")
+    keep_checkpoints: PositiveInt = 2
+    steps_per_execution: PositiveInt = Field(32, description="steps inside one graph call")
+    shuffle_buffer: PositiveInt = Field(
+        4_000_000, description="examples; a training set that fits is held in memory and shuffled perfectly"
+    )
+
+
+class ALSConfig(Section):
+    """Implicit ALS (package ``implicit``), tuned over this grid on validation."""
+
+    factors: list[PositiveInt] = [64]
+    regularization: list[PositiveFloat] = [0.1]
+    alpha: list[PositiveFloat] = [1.0]
+    iterations: PositiveInt = 10
+
+
+class EvaluateConfig(Section):
+    """Full-corpus evaluation."""
+
+    ks: list[PositiveInt] = [10, 50, 100]
+    bucket_shares: tuple[Fraction, Fraction] = Field((0.5, 0.3), description="share of events of head and torso")
+    max_validation_users: PositiveInt = Field(2_000, description="users of the evaluations during training")
+    baselines: list[Literal["popularity", "own_frequent", "als"]] = ["popularity", "own_frequent", "als"]
+    als: ALSConfig = ALSConfig()
+    batch_users: PositiveInt = Field(256, description="users scored at once")
+
+    @model_validator(mode="after")
+    def _check(self) -> EvaluateConfig:
+        if not self.ks or sorted(set(self.ks)) != list(self.ks):
+            raise ValueError(f"expected ks in rising order without repeats, received {list(self.ks)}")
+        if sum(self.bucket_shares) >= 1:
+            raise ValueError(f"expected bucket_shares to sum to less than 1, received {self.bucket_shares}")
+        return self
+
+
+class TrainerSections(DataSections):
+    """What ``python -m trainer.task`` needs of a configuration file."""
+
+    towers: TowerConfig = TowerConfig()
+    loss: LossConfig = LossConfig()
+    ssl: SSLConfig = SSLConfig()
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _monitor_the_longest_list(cls, given: Any) -> Any:
+        """Without a word on it, the recall of the longest list decides."""
+        ks = (given.get("evaluate") or {}).get("ks")
+        train = given.get("train") or {}
+        if isinstance(train, dict) and isinstance(ks, list) and ks and "monitor" not in train:
+            return {**given, "train": {**train, "monitor": f"recall@{max(ks)}/new"}}
+        return given
+
+    @model_validator(mode="after")
+    def _check_trainer(self) -> TrainerSections:
+        maskable = self.feature_list.maskable
+        if self.ssl.enabled and self.ssl.augmentation == "value_dropout" and not any(f.is_multivalued for f in maskable):
+            raise ValueError("ssl.augmentation 'value_dropout' needs a maskable item feature of kind 'multi' or 'text', found none")
+        if self.ssl.enabled and self.ssl.augmentation != "value_dropout" and len(maskable) < 2:
+            raise ValueError(f"ssl.augmentation '{self.ssl.augmentation}' needs at least two maskable item features, found {len(maskable)}")
+        known = {f"{m}@{k}/{s}" for m in ("recall", "ndcg", "mrr") for k in self.evaluate.ks for s in ("new", "all")}
+        if self.train.monitor not in known:
+            raise ValueError(f"train.monitor expected one of {sorted(known)}, received '{self.train.monitor}'")
+        return self
+
+

@@ -1,0 +1,117 @@
+"""Reads the TFRecords of preprocessing; the parse specs come from its TF-Transform output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from preprocessing.errors import LongtailError
+from trainer.keras_gate import tf
+from trainer.retrieval import Ragged
+from trainer.vocabulary import open_transform
+
+_TRAIN_FIELDS = {"item": tf.int64, "reward": tf.float32}
+_QUERY_FIELDS = ("targets", "seen", "seen_counts")
+_PARSED_AT_ONCE = 4096
+Columns = dict[str, "NDArray[Any] | Ragged"]
+
+
+def query_spec(data_dir: Path) -> dict[str, Any]:
+    """Parse spec of the query side: one value or a ragged list, and the history (empty where there is none)."""
+    spec: dict[str, Any] = {}
+    for name, feature in open_transform(data_dir, "query").transformed_feature_spec().items():
+        if isinstance(feature, tf.io.FixedLenFeature):
+            spec[name] = tf.io.FixedLenFeature([], feature.dtype)
+        else:
+            spec[name] = _ragged(feature.dtype)
+    return {**spec, "history": _ragged(tf.int64)}
+
+
+def training_spec(data_dir: Path) -> dict[str, Any]:
+    """Parse spec of a training example, without the timestamp: nothing in the model reads it."""
+    single = {name: tf.io.FixedLenFeature([], dtype) for name, dtype in _TRAIN_FIELDS.items()}
+    return {**query_spec(data_dir), **single}
+
+
+def evaluation_spec(data_dir: Path) -> dict[str, Any]:
+    """Parse spec of a query of validation or test."""
+    lists = {name: _ragged(tf.int64) for name in _QUERY_FIELDS}
+    return {**query_spec(data_dir), **lists, "user": tf.io.FixedLenFeature([], tf.string)}
+
+
+def example_files(data_dir: Path, split: str) -> list[str]:
+    """TFRecord files of a split, sorted.
+
+    Raises:
+      LongtailError: the split's directory does not exist.
+    """
+    directory = Path(data_dir) / "examples" / split
+    if not directory.is_dir():
+        raise LongtailError(f"expected examples in {directory}, found none: run preprocess (python -m preprocessing.run)")
+    return sorted(str(path) for path in directory.glob("part-*.tfrecord"))
+
+
+def read_columns(files: Sequence[str], spec: dict[str, Any]) -> Columns:
+    """All examples of some files, in order.
+
+    Args:
+      files: TFRecords.
+      spec: of the fields wanted.
+
+    Returns:
+      name -> `[n]`, or `Ragged` of n lists; integers as int32.
+
+    Raises:
+      LongtailError: a file is damaged or does not fit the spec.
+    """
+    records = tf.data.TFRecordDataset(list(files)).batch(_PARSED_AT_ONCE)
+    batches = records.map(lambda raw: tf.io.parse_example(raw, spec), num_parallel_calls=tf.data.AUTOTUNE)
+    parts: dict[str, list[Any]] = {name: [] for name in spec}
+    try:
+        for batch in batches:
+            for name, values in batch.items():
+                parts[name].append(_to_numpy(values))
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+        raise LongtailError(
+            f"the examples in {Path(files[0]).parent} cannot be parsed ({error.message}): run preprocess again"
+        ) from error
+    return {name: _join(parts[name], spec[name]) for name in spec}
+
+
+def pad(lists: Ragged, width: int) -> NDArray[Any]:
+    """`[n, width]` of lists, zeros after the values; of a longer list the *last* values, the newest of a history."""
+    sizes = np.diff(lists.row_splits)
+    kept = np.minimum(sizes, width)
+    rows = np.repeat(np.arange(len(lists)), kept)
+    places = np.arange(kept.sum()) - np.repeat(np.cumsum(kept) - kept, kept)
+    dense = np.zeros((len(lists), width), lists.values.dtype)
+    dense[rows, places] = lists.values[np.repeat(lists.row_splits[:-1] + sizes - kept, kept) + places]
+    return dense
+
+
+def _ragged(dtype: tf.DType) -> Any:
+    return tf.io.RaggedFeature(dtype, row_splits_dtype=tf.int64)
+
+
+def _to_numpy(values: Any) -> Any:
+    if isinstance(values, tf.RaggedTensor):
+        return _narrow(values.values.numpy()), values.row_lengths().numpy()
+    return _narrow(values.numpy())
+
+
+def _narrow(values: NDArray[Any]) -> NDArray[Any]:
+    """Indices and rows as int32: half the memory, and what `tf.gather` reads fastest."""
+    return values.astype(np.int32) if values.dtype == np.int64 else values
+
+
+def _join(parts: list[Any], feature: Any) -> NDArray[Any] | Ragged:
+    kind: Any = {tf.int64: np.int32, tf.float32: np.float32}.get(feature.dtype, object)
+    if isinstance(feature, tf.io.FixedLenFeature):
+        return np.concatenate([np.zeros(0, kind), *parts])
+    values = np.concatenate([np.zeros(0, kind), *(values for values, _ in parts)])
+    sizes = np.concatenate([np.zeros(0, np.int64), *(sizes for _, sizes in parts)])
+    return Ragged(values, np.concatenate([[0], np.cumsum(sizes)]))

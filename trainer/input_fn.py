@@ -1,0 +1,185 @@
+"""Training batches and evaluation queries.
+
+Training data are infinite and a function of (seed, epoch, step) alone: starting at a step gives exactly the batches
+that an uninterrupted run would see from there on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from preprocessing.errors import LongtailError
+from trainer.config import TrainerSections
+from trainer.examples_io import evaluation_spec, example_files, pad, read_columns, training_spec
+from trainer.item_table import ItemTable
+from trainer.keras_gate import tf
+from trainer.retrieval import Ragged
+
+_READERS = 4
+"""Files read in turn when the examples do not fit in memory."""
+_PREFETCHED = 8
+
+
+class TrainingData:
+    """The training examples: dense arrays in memory where they fit, else a stream from their files."""
+
+    def __init__(self, data_dir: Path, config: TrainerSections) -> None:
+        """Reads the examples, unless there are more than `train.shuffle_buffer`.
+
+        Args:
+          data_dir: finished preprocessing.
+          config: `train`, `features` and `seed` are read.
+
+        Raises:
+          LongtailError: there are no examples, fewer than a batch, or files that do not fit the item counts.
+        """
+        self._data_dir, self._config = Path(data_dir), config
+        self._files = example_files(self._data_dir, "train")
+        self.num_examples = int(ItemTable.load(self._data_dir, config.feature_list).counts_examples.sum())
+        batch = config.train.batch_size
+        if not self.num_examples or not self._files:
+            raise LongtailError(
+                f"expected training examples in {data_dir}/examples/train, received none: every interaction was "
+                "filtered or rejected; see the counts in data/manifest.json, preprocess.* and data.min_reward"
+            )
+        if self.num_examples < batch:
+            raise LongtailError(
+                f"expected at least one batch of train.batch_size={batch} examples, received {self.num_examples}: "
+                "lower train.batch_size"
+            )
+        self.steps_per_epoch = self.num_examples // batch
+        self._widths = {"history": config.feature_list.history_length}
+        for feature in config.feature_list.query_columns:
+            if feature.is_multivalued:
+                self._widths[feature.name] = feature.max_length
+                if feature.weights_name:
+                    self._widths[feature.weights_name] = feature.max_length
+        self.in_memory = self.num_examples <= config.train.shuffle_buffer
+        self._columns = self._load() if self.in_memory else {}
+
+    def dataset(self, start_step: int) -> tf.data.Dataset:
+        """Batches from a step on, without end.
+
+        Args:
+          start_step: number of steps done.
+
+        Returns:
+          Dicts: query features `[B]` or `[B, n]`, `history [B, L]` (oldest first, zeros after), `item [B]` int32
+          rows, `reward [B]`. A rest of an epoch smaller than a batch is left out of that epoch.
+        """
+        first, skipped = divmod(start_step, self.steps_per_epoch)
+        epochs = tf.data.Dataset.range(first, np.iinfo(np.int64).max)
+        if self.in_memory:
+            # Skipping rows of indices costs nothing; the gather comes after.
+            rows = epochs.flat_map(self._epoch_rows).skip(skipped)
+            return rows.map(self._gather, num_parallel_calls=1).prefetch(_PREFETCHED)
+        return epochs.flat_map(self._epoch_stream).skip(skipped).prefetch(_PREFETCHED)
+
+    def _load(self) -> dict[str, tf.Tensor]:
+        read = read_columns(self._files, training_spec(self._data_dir))
+        found = len(read["item"])
+        if found != self.num_examples:
+            raise LongtailError(
+                f"{self._data_dir}: item_counts.parquet names {self.num_examples} training examples, the files hold "
+                f"{found}: they are of different runs; run preprocess again"
+            )
+        if not self._config.feature_list.sequences.names:
+            del read["history"]
+        return {
+            name: tf.constant(pad(values, self._widths[name]) if isinstance(values, Ragged) else values)
+            for name, values in read.items()
+        }
+
+    def _epoch_rows(self, epoch: tf.Tensor) -> tf.data.Dataset:
+        batch = self._config.train.batch_size
+        shape = [self.steps_per_epoch, batch]
+
+        def shuffled(number: NDArray[np.int64]) -> NDArray[np.int32]:
+            order = np.random.default_rng([self._config.seed, int(number)]).permutation(self.num_examples)
+            return order[: shape[0] * batch].reshape(shape).astype(np.int32)
+
+        rows = tf.ensure_shape(tf.numpy_function(shuffled, [epoch], tf.int32), shape)
+        return tf.data.Dataset.from_tensor_slices(rows)
+
+    def _gather(self, rows: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {name: tf.gather(values, rows) for name, values in self._columns.items()}
+
+    def _epoch_stream(self, epoch: tf.Tensor) -> tf.data.Dataset:
+        """One epoch from files: their order is shuffled, then examples within the buffer."""
+        train, seed = self._config.train, self._config.seed + epoch
+        spec = training_spec(self._data_dir)
+        files = tf.data.Dataset.from_tensor_slices(self._files).shuffle(len(self._files), seed=seed)
+        records = files.interleave(tf.data.TFRecordDataset, cycle_length=_READERS, deterministic=True)
+        batches = records.shuffle(train.shuffle_buffer, seed=seed).batch(train.batch_size, drop_remainder=True)
+        return batches.map(lambda raw: self._parse(raw, spec), num_parallel_calls=2, deterministic=True)
+
+    def _parse(self, raw: tf.Tensor, spec: dict[str, Any]) -> dict[str, tf.Tensor]:
+        parsed = tf.io.parse_example(raw, spec)
+        if not self._widths["history"]:
+            del parsed["history"]
+        return {name: self._dense(name, values) for name, values in parsed.items()}
+
+    def _dense(self, name: str, values: Any) -> tf.Tensor:
+        if isinstance(values, tf.RaggedTensor):
+            width = self._widths[name]
+            values = values[:, -width:].to_tensor(shape=[self._config.train.batch_size, width])
+        return tf.cast(values, tf.int32) if values.dtype == tf.int64 else values
+
+
+def training_dataset(data_dir: Path, config: TrainerSections, start_step: int = 0) -> tf.data.Dataset:
+    """Infinite, repeatable batches; see `TrainingData`, which reads the examples once for several datasets."""
+    return TrainingData(data_dir, config).dataset(start_step)
+
+
+@dataclass(frozen=True)
+class EvaluationQueries:
+    """The users of a split as of its start.
+
+    Attributes:
+      features: name -> `[U]` or `[U, n]`, padded with 0: the input of the query tower.
+      users: `[U]` raw keys as bytes.
+      targets: rows of the items of the split, for each user.
+      seen: distinct rows before the split, for each user.
+      seen_counts: how often each of `seen`.
+    """
+
+    features: dict[str, NDArray[Any]]
+    users: NDArray[Any]
+    targets: Ragged
+    seen: Ragged
+    seen_counts: Ragged
+
+    def __len__(self) -> int:
+        """U."""
+        return len(self.users)
+
+    def take(self, rows: NDArray[Any]) -> EvaluationQueries:
+        """The users of the given rows, in their order."""
+        features = {name: values[rows] for name, values in self.features.items()}
+        lists = (each.take(rows) for each in (self.targets, self.seen, self.seen_counts))
+        return EvaluationQueries(features, self.users[rows], *lists)
+
+
+def evaluation_queries(data_dir: Path, split: str) -> EvaluationQueries:
+    """Reads the queries of a split.
+
+    Args:
+      data_dir: finished preprocessing.
+      split: `validation` or `test`.
+
+    Raises:
+      LongtailError: the files are missing or damaged.
+    """
+    read = read_columns(example_files(Path(data_dir), split), evaluation_spec(Path(data_dir)))
+    users = read.pop("user")
+    lists = [read.pop(name) for name in ("targets", "seen", "seen_counts")]
+    features = {}
+    for name, values in read.items():
+        longest = int(np.diff(values.row_splits).max(initial=1)) if isinstance(values, Ragged) else 0
+        features[name] = pad(values, longest) if isinstance(values, Ragged) else values
+    return EvaluationQueries(features, users, *lists)  # type: ignore[arg-type]  # lists of the spec above

@@ -1,0 +1,179 @@
+"""Exact full-corpus retrieval: embed every item, score every query, keep the best k.
+
+Used by the validation during training, by the full evaluation and as the reference for approximate indexes.
+Rows name items; row 0 is padding and never retrieved.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.functional.metrics import Ints, Targets, hits, mean_over_users, mrr_at_k, ndcg_at_k, recall_at_k
+from trainer.keras_gate import tf
+
+if TYPE_CHECKING:
+    from trainer.item_table import ItemTable
+    from trainer.model import RecallModel
+
+_SCORES_HELD = 1 << 26
+"""Scores in memory at once: 256 MB. A larger catalogue is scored in slices, and the best of each are merged."""
+
+
+class Ragged(NamedTuple):
+    """Lists of integers, one a user: list i is `values[row_splits[i]:row_splits[i + 1]]`."""
+
+    values: NDArray[Any]
+    row_splits: NDArray[Any]
+
+    def __len__(self) -> int:
+        """Number of lists, not of fields."""
+        return len(self.row_splits) - 1
+
+    def take(self, rows: NDArray[Any]) -> Ragged:
+        """The lists of the given rows, in their order."""
+        sizes = np.diff(self.row_splits)[rows]
+        splits = np.concatenate([[0], np.cumsum(sizes)])
+        flat = np.arange(splits[-1]) + np.repeat(self.row_splits[rows] - splits[:-1], sizes)
+        return Ragged(self.values[flat], splits)
+
+
+def item_embeddings(model: RecallModel, item_table: ItemTable, batch: int = 8192) -> NDArray[np.float32]:
+    """Embeds the whole catalogue.
+
+    Args:
+      model: with the item tower.
+      item_table: N items.
+      batch: items embedded at once.
+
+    Returns:
+      `[N + 1, D]`; row 0 is zero.
+    """
+    parts = [np.zeros((1, model.dim), np.float32)]
+    for start in range(1, item_table.num_items + 1, batch):
+        rows = np.arange(start, min(start + batch, item_table.num_items + 1), dtype=np.int32)
+        parts.append(model.embed_items(item_table.gather(rows)).numpy())
+    return np.concatenate(parts)
+
+
+def query_embeddings(
+    model: RecallModel, query_features: dict[str, NDArray[Any]], batch: int
+) -> NDArray[np.float32]:
+    """Embeds queries.
+
+    Args:
+      model: with the query tower.
+      query_features: name -> `[U]` or `[U, n]`, as `input_fn.evaluation_queries` gives them.
+      batch: queries embedded at once.
+
+    Returns:
+      `[U, D]`.
+    """
+    parts = [np.zeros((0, model.dim), np.float32)]
+    for start in range(0, len(next(iter(query_features.values()))), batch):
+        part = {name: tf.constant(values[start : start + batch]) for name, values in query_features.items()}
+        parts.append(model.embed_queries(part).numpy())
+    return np.concatenate(parts)
+
+
+def top_items(
+    queries: NDArray[np.float32],
+    items: NDArray[np.float32],
+    k: int,
+    exclude: tuple[NDArray[Any], NDArray[Any]] | None,
+    batch_users: int,
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The k items of the highest inner product with each query, best first; of equals the lower row.
+
+    Args:
+      queries: `[U, D]`.
+      items: `[N + 1, D]`; row 0 is padding.
+      k: items wanted.
+      exclude: (values, row_splits) of the rows that each user must not get, or None.
+      batch_users: users scored at once.
+
+    Returns:
+      Rows `[U, k]` and scores `[U, k]`. Where fewer than k items are left: row 0 and score -inf.
+
+    Raises:
+      ValueError: k is below 1, or shapes do not fit each other.
+    """
+    _check(queries, items, k, exclude)
+    table = tf.constant(items, tf.float32)
+    found_rows = np.zeros((len(queries), k), np.int32)
+    found_scores = np.full((len(queries), k), -np.inf, np.float32)
+    width = max(_SCORES_HELD // max(batch_users, 1), 2 * k)
+    for start in range(0, len(queries), batch_users):
+        stop = min(start + batch_users, len(queries))
+        query = tf.constant(queries[start:stop], tf.float32)
+        users, rows = _pairs(exclude, start, stop)
+        best: list[Any] = []
+        for low in range(0, len(items), width):
+            high = min(low + width, len(items))
+            inside = (rows >= low) & (rows < high)
+            barred = np.stack([users[inside], rows[inside] - low], axis=1)
+            kept = min(k, high - low)
+            scores, at = _best(query, table[low:high], tf.constant(barred, tf.int32), kept)
+            best.append((scores.numpy(), at.numpy() + low))
+        scores, at = (np.concatenate(part, axis=1) for part in zip(*best, strict=True))
+        if len(best) > 1:
+            order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+            scores, at = np.take_along_axis(scores, order, 1), np.take_along_axis(at, order, 1)
+        found_scores[start:stop, : scores.shape[1]] = scores
+        found_rows[start:stop, : scores.shape[1]] = np.where(np.isneginf(scores), 0, at)
+    return found_rows, found_scores
+
+
+def recall_on(
+    ranked: Ints, targets: Targets, known: NDArray[np.bool_], ks: list[int]
+) -> dict[str, float]:
+    """The figures of a ranking that early stopping looks at; same definitions as the full evaluation.
+
+    Args:
+      ranked: `[U, max(ks)]` rows, 0 = padding.
+      targets: of the same users.
+      known: `[N + 1]` items that count as targets: those with a training event, or those of a bucket.
+      ks: lengths of the list.
+
+    Returns:
+      `recall@k`, `ndcg@k` and `mrr@k` for each k; NaN where no user has a target.
+    """
+    inside = targets.restrict(known)
+    found, counts = hits(ranked, inside), inside.counts
+    metrics = {"recall": recall_at_k, "ndcg": ndcg_at_k, "mrr": mrr_at_k}
+    return {f"{name}@{k}": mean_over_users(metric(found, counts, k)) for name, metric in metrics.items() for k in ks}
+
+
+@tf.function(reduce_retracing=True, autograph=False)  # type: ignore[misc]  # TensorFlow has no types
+def _best(query: tf.Tensor, items: tf.Tensor, barred: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Scores `[U, k]` and positions `[U, k]` of the best `items [n, D]`; `barred [x, 2]` pairs score -inf."""
+    scores = tf.matmul(query, items, transpose_b=True)
+    scores = tf.tensor_scatter_nd_update(scores, barred, tf.fill(tf.shape(barred)[:1], -np.inf))
+    values, at = tf.math.top_k(scores, k)
+    return values, at
+
+
+def _pairs(
+    exclude: tuple[NDArray[Any], NDArray[Any]] | None, start: int, stop: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(user within the batch, item row) of what is barred: padding for everybody, and the excluded."""
+    users, rows = np.arange(stop - start), np.zeros(stop - start, np.int64)
+    if exclude is None:
+        return users, rows
+    values, splits = exclude
+    own = np.repeat(users, np.diff(splits[start : stop + 1]))
+    listed = np.asarray(values[splits[start] : splits[stop]], np.int64)
+    return np.concatenate([users, own]), np.concatenate([rows, listed])
+
+
+def _check(queries: Any, items: Any, k: int, exclude: Any) -> None:
+    if k < 1:
+        raise ValueError(f"k: expected 1 or more, received {k}")
+    if queries.ndim != 2 or items.ndim != 2 or queries.shape[1] != items.shape[1]:
+        raise ValueError(f"expected queries [U, D] and items [N + 1, D], received {queries.shape} and {items.shape}")
+    if exclude is not None and len(exclude[1]) != len(queries) + 1:
+        raise ValueError(
+            f"exclude: expected row_splits [{len(queries) + 1}] for {len(queries)} queries, received {len(exclude[1])}"
+        )

@@ -1,0 +1,114 @@
+"""The state of a training run: what a checkpoint holds, so that a killed run goes on exactly where it stood."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from preprocessing.artifacts import whole_directory, write_text_atomically
+from trainer.keras_gate import tf
+from trainer.model import BEST_WEIGHTS, RecallModel
+
+
+@dataclass
+class Progress:
+    """What the evaluations found so far.
+
+    Attributes:
+      best: highest validation figure; -inf before the first.
+      best_step: its step.
+      since_best: evaluations without a better one.
+      stopped: whether patience ran out.
+      records: one an evaluation, the content of history.json.
+    """
+
+    best: float = -math.inf
+    best_step: int = 0
+    since_best: int = 0
+    stopped: bool = False
+    records: list[dict[str, Any]] = field(default_factory=list)
+
+
+class _Saved(tf.train.experimental.PythonState):  # type: ignore[misc]  # TensorFlow has no types
+    """Lets a checkpoint hold `Progress`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.progress = Progress()
+
+    def serialize(self) -> str:
+        return json.dumps(asdict(self.progress))
+
+    def deserialize(self, serialized: bytes) -> None:
+        self.progress = Progress(**json.loads(serialized))
+
+
+class RunState:
+    """Weights, optimizer, step and progress of a run, with their files below a model directory."""
+
+    def __init__(self, model: RecallModel, model_dir: Path, keep: int) -> None:
+        """Takes a compiled model; `keep` checkpoints stay."""
+        self.model, self.model_dir = model, Path(model_dir)
+        self._saved = _Saved()
+        checkpoint = tf.train.Checkpoint(
+            query_tower=model.query_tower,
+            item_tower=model.item_tower,
+            optimizer=model.optimizer,
+            progress=self._saved,
+        )
+        self._manager = tf.train.CheckpointManager(checkpoint, str(self.model_dir / "checkpoints"), max_to_keep=keep)
+
+    @property
+    def progress(self) -> Progress:
+        """The evaluations so far."""
+        return self._saved.progress
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return int(self.model.optimizer.iterations)
+
+    def restore(self) -> bool:
+        """Go to the newest checkpoint; False where there is none."""
+        if self._manager.latest_checkpoint is None:
+            return False
+        # History of a run that went on after its last checkpoint is written anew: the steps are repeated.
+        self._manager.checkpoint.restore(self._manager.latest_checkpoint).assert_consumed()
+        return True
+
+    def save(self) -> None:
+        """Write a checkpoint of this step."""
+        self._manager.save(checkpoint_number=self.step)
+
+    def record(self, entry: dict[str, Any], figure: float, patience: int) -> bool:
+        """Note an evaluation: keep the weights if they are the best, count patience, write history.json.
+
+        Args:
+          entry: of history.json.
+          figure: what decides; NaN (nobody has a target) keeps the newest weights and never stops.
+          patience: evaluations without a better figure before stopping.
+
+        Returns:
+          Whether these weights are the best so far.
+        """
+        progress = self.progress
+        is_best = math.isnan(figure) or figure > progress.best
+        if is_best:
+            progress.best = progress.best if math.isnan(figure) else figure
+            progress.best_step, progress.since_best = self.step, 0
+            with whole_directory(self.model_dir / BEST_WEIGHTS.parent) as best:
+                self.model.weights_checkpoint().write(str(best / BEST_WEIGHTS.name))
+        else:
+            progress.since_best += 1
+        progress.stopped = progress.since_best >= patience
+        progress.records.append(entry)
+        write_text_atomically(self.model_dir / "history.json", json.dumps(progress.records, indent=1) + "\n")
+        self.save()
+        return is_best
+
+    def restore_best(self) -> None:
+        """Give the model the weights of its best evaluation."""
+        self.model.weights_checkpoint().read(str(self.model_dir / BEST_WEIGHTS)).expect_partial()

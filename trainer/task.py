@@ -1,0 +1,187 @@
+"""The training step, and the entry point for Vertex AI: `python -m trainer.task CONFIG`."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from preprocessing.artifacts import (
+    MANIFEST,
+    discard_leftovers,
+    fingerprint,
+    is_current,
+    read_manifest,
+    write_manifest,
+    write_text_atomically,
+)
+from preprocessing.config_io import load_config
+from preprocessing.errors import LongtailError, LongtailFailure
+from trainer.callbacks import CheckpointEvery, ProgressReport, Scalars, StopOnNaN, ValidationRecall
+from trainer.config import TrainerSections
+from trainer.input_fn import TrainingData
+from trainer.keras_gate import keras, tf
+from trainer.model import BEST_WEIGHTS, build_model
+from trainer.run_state import RunState
+from trainer.validation import Validation
+
+_MARKER = "run"
+"""File with the fingerprint of the run that the checkpoints belong to."""
+_OWN = ("checkpoints", "best", "logs", "history.json", MANIFEST, _MARKER)
+
+
+def training_fingerprint(config: TrainerSections, data_fingerprint: str) -> str:
+    """What the trained weights depend on: the sections read here and the data."""
+    sections = config.model_dump(mode="json", include={"seed", "features", "towers", "loss", "ssl", "train"})
+    weights = config.data.reward_weights
+    judged = config.evaluate.model_dump(mode="json", include={"ks", "bucket_shares", "max_validation_users"})
+    return fingerprint(sections, weights, judged, data_fingerprint)
+
+
+def train(
+    config: TrainerSections,
+    data_dir: Path,
+    model_dir: Path,
+    *,
+    console: Console | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> dict[str, Any]:
+    """Train, or do nothing where `model_dir` is current, or go on where a killed run of the same inputs stood.
+
+    Args:
+      config: the sections of the trainer.
+      data_dir: finished preprocessing.
+      model_dir: what another configuration left there is removed.
+      console: for progress, default: the terminal.
+      callbacks: further Keras callbacks.
+
+    Returns:
+      The manifest: steps, best figure and its step, examples a second, seconds.
+
+    Raises:
+      LongtailError: the data are missing, empty or do not fit the configuration.
+      LongtailFailure: the loss became NaN, or the disk is full.
+    """
+    data_dir, model_dir, console = Path(data_dir), Path(model_dir), console or Console(stderr=not sys.stdout.isatty())
+    data = read_manifest(data_dir)
+    if data is None:
+        raise LongtailError(
+            f"expected finished data with a manifest in {data_dir}, found none: run preprocess (python -m preprocessing.run)"
+        )
+    wanted = training_fingerprint(config, data["fingerprint"])
+    if is_current(model_dir, wanted):
+        console.print(f"  model is current: {model_dir}", highlight=False)
+        return read_manifest(model_dir) or {}
+    _claim(model_dir, wanted)
+    started = time.perf_counter()
+    keras.utils.set_random_seed(config.seed)
+    examples = TrainingData(data_dir, config)
+    model = build_model(config, data_dir)
+    state = RunState(model, model_dir, config.train.keep_checkpoints)
+    if state.restore():
+        console.print(f"  going on at step {state.step}", highlight=False)
+    period = math.ceil(examples.steps_per_epoch / config.train.evaluations_per_epoch)
+    periods = math.ceil(config.train.max_epochs * examples.steps_per_epoch / period)
+    validation = ValidationRecall(state, Validation(config, data_dir), config.train, examples.steps_per_epoch, console)
+    report = ProgressReport(state, period * periods, config.train.batch_size, console)
+    in_order = [
+        StopOnNaN(),
+        report,
+        CheckpointEvery(state, config.train.checkpoint_every),
+        validation,
+        Scalars(state, model_dir / "logs", report.speed, validation),
+        *callbacks,
+    ]
+    try:
+        _fit(state, examples, period, periods, validation, in_order)
+    except tf.errors.InvalidArgumentError as error:
+        raise LongtailFailure(f"training failed at step {state.step}: {error.message}") from error
+    finally:
+        report.close()
+    state.restore_best()
+    summary = {
+        "step": "train",
+        "steps": state.step,
+        "epochs": round(state.step / examples.steps_per_epoch, 3),
+        "examples": examples.num_examples,
+        "monitor": config.train.monitor,
+        "best": None if math.isinf(state.progress.best) else round(state.progress.best, 6),
+        "best_step": state.progress.best_step,
+        "stopped_early": state.progress.stopped,
+        "examples_per_second": round(report.speed.mean),
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+    write_manifest(model_dir, wanted, summary)
+    return read_manifest(model_dir) or summary
+
+
+def _claim(model_dir: Path, wanted: str) -> None:
+    """Make the directory this run's own: what belongs to another run goes, what a killed one left of this stays."""
+    marker = model_dir / _MARKER
+    if not (marker.is_file() and marker.read_text().strip() == wanted):
+        for name in _OWN:
+            path = model_dir / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    discard_leftovers(model_dir / BEST_WEIGHTS.parent)
+    write_text_atomically(marker, wanted + "\n")
+
+
+def _fit(
+    state: RunState,
+    examples: TrainingData,
+    period: int,
+    periods: int,
+    validation: ValidationRecall,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> None:
+    """Run Keras's `fit` from the step of the state to the end; a Keras epoch is the time between two evaluations."""
+    done, within = divmod(state.step, period)
+    if state.step and not within and len(state.progress.records) < done:
+        # Killed between the last step of a period and the end of its evaluation.
+        validation.evaluate()
+    # A period that was begun has fewer steps left than Keras would give it.
+    spans = [(done, done + 1, period - within)] if within else []
+    for first, last, steps in [*spans, (done + bool(within), periods, period)]:
+        if state.progress.stopped or first >= last:
+            break
+        state.model.fit(
+            examples.dataset(state.step),
+            initial_epoch=first,
+            epochs=last,
+            steps_per_epoch=steps,
+            callbacks=list(callbacks),
+            verbose=0,
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point for the clouds."""
+    parser = argparse.ArgumentParser(prog="python -m trainer.task", description="Train the two-tower model.")
+    parser.add_argument("config", help="YAML file")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a value")
+    parser.add_argument("--data-dir", type=Path, help="default: WORK_DIR/data")
+    parser.add_argument("--model-dir", type=Path, help="default: WORK_DIR/model")
+    known = parser.parse_args(arguments)
+    try:
+        config = load_config(known.config, TrainerSections, known.set)
+        work_dir = Path(config.work_dir)
+        summary = train(config, known.data_dir or work_dir / "data", known.model_dir or work_dir / "model")
+    except LongtailError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    print(f"{summary['monitor']} {summary['best']} at step {summary['best_step']}, {summary['seconds']} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,163 @@
+"""The two towers: embeddings, dropout, hidden layers, a linear output, length 1."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from preprocessing.features import FeatureList, Kind
+from trainer.config import TowerConfig
+from trainer.functional.masks import mask_values
+from trainer.functional.similarity import l2_normalize
+from trainer.item_table import ItemTable
+from trainer.keras_gate import keras, tf
+from trainer.layers.embeddings import FeatureEmbeddings, seed_of
+from trainer.layers.history import HistoryMean
+
+Features = Mapping[str, tf.Tensor]
+
+
+class _Tower(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
+    """What both towers share."""
+
+    def __init__(
+        self,
+        features: FeatureList,
+        sizes: Mapping[str, int],
+        config: TowerConfig,
+        hidden: Sequence[int],
+        seed: int,
+        name: str,
+    ) -> None:
+        super().__init__(name=name)
+        self.embeddings = FeatureEmbeddings(features, sizes, seed=seed, name=f"{name}_embeddings")
+        self._id_names = [f.name for f in features if f.kind is Kind.ID]
+        self._dropout, self._feature_dropout = config.dropout, config.feature_dropout
+        layers = [(f"{name}_hidden_{i}", width, "relu") for i, width in enumerate(hidden)]
+        self._layers = [
+            keras.layers.Dense(
+                width,
+                activation=activation,
+                kernel_initializer=keras.initializers.GlorotUniform(seed=seed_of(seed, layer)),
+                name=layer,
+            )
+            for layer, width, activation in [*layers, (f"{name}_output", config.dim, None)]
+        ]
+
+    def create_projection(self) -> None:
+        """Create the weights of the dense layers; the embeddings exist since construction."""
+        self._project(tf.zeros([1, self.input_width]), False, None)
+
+    @property
+    def input_width(self) -> int:
+        """Columns of the concatenated embeddings."""
+        return self.embeddings.width
+
+    def _masked_ids(self, features: Features, seed: tf.Tensor) -> Features:
+        """`feature_dropout`: some examples lose their ids, so that the other features learn to stand alone."""
+        if not self._feature_dropout or not self._id_names:
+            return features
+        rows = tf.shape(features[self._id_names[0]])[0]
+        masked = tf.random.stateless_uniform([rows], seed) < self._feature_dropout
+        return {**features, **{name: mask_values(features[name], masked) for name in self._id_names}}
+
+    def _project(self, inputs: tf.Tensor, training: bool, seed: tf.Tensor | None) -> tf.Tensor:
+        if training and self._dropout:
+            inputs = tf.nn.experimental.stateless_dropout(inputs, self._dropout, seed)
+        for layer in self._layers:
+            inputs = layer(inputs)
+        return l2_normalize(inputs)
+
+    def _seeds(self, training: bool, seed: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
+        if not training or not (self._dropout or self._feature_dropout):
+            return None, None
+        if seed is None:
+            raise ValueError(f"{self.name}: expected a seed [2] for dropout in training, received None")
+        return tuple(tf.unstack(tf.random.experimental.stateless_split(seed, 2)))
+
+
+class ItemTower(_Tower):
+    """All item features -> `[B, dim]`. Owns the embeddings that histories share."""
+
+    def __init__(self, features: FeatureList, sizes: Mapping[str, int], config: TowerConfig, *, seed: int = 0) -> None:
+        """Sets the tower up.
+
+        Args:
+          features: all features of the run.
+          sizes: rows of each embedding table.
+          config: shape of the towers.
+          seed: of the initial weights.
+        """
+        super().__init__(features.item_columns, sizes, config, config.item_hidden, seed, "item")
+
+    def call(self, features: Features, training: bool = False, seed: tf.Tensor | None = None) -> tf.Tensor:
+        """Embeds items.
+
+        Args:
+          features: name -> `[B]` or `[B, n]`, as `ItemTable.gather` gives them.
+          training: whether dropout is on.
+          seed: `[2]` integers, wanted where dropout is on: the same seed drops the same.
+
+        Returns:
+          `[B, dim]` of length 1.
+        """
+        of_ids, of_values = self._seeds(training, seed)
+        if training:
+            features = self._masked_ids(features, of_ids)
+        return self._project(self.embeddings(features), training, of_values)
+
+
+class QueryTower(_Tower):
+    """Query features, context and histories -> `[B, dim]`."""
+
+    def __init__(
+        self,
+        features: FeatureList,
+        sizes: Mapping[str, int],
+        config: TowerConfig,
+        item_tower: ItemTower,
+        item_table: ItemTable,
+        *,
+        seed: int = 0,
+    ) -> None:
+        """Sets the tower up.
+
+        Args:
+          features: all features of the run.
+          sizes: rows of each embedding table.
+          config: shape of the towers.
+          item_tower: whose embeddings the histories use.
+          item_table: which tells the features of the items of a history.
+          seed: of the initial weights.
+        """
+        super().__init__(features.query_columns, sizes, config, config.query_hidden, seed, "query")
+        self._has_columns = len(features.query_columns) > 0
+        self._histories = []
+        for sequence in features.sequences:
+            shared = features.get(sequence.shared_with or "")
+            weights = item_table.features[shared.weights_name] if shared.weights_name else None
+            values = item_table.features[shared.name]
+            self._histories.append(HistoryMean(sequence, shared, item_tower.embeddings, values, weights))
+
+    @property
+    def input_width(self) -> int:
+        """Columns of the concatenated embeddings and histories."""
+        return self.embeddings.width + sum(history.width for history in self._histories)
+
+    def call(self, features: Features, training: bool = False, seed: tf.Tensor | None = None) -> tf.Tensor:
+        """Embeds queries.
+
+        Args:
+          features: name -> `[B]` or `[B, n]` of query and context features, and `history [B, L]` int32 item rows,
+            oldest first, padded with 0, where any feature is a sequence.
+          training: whether dropout is on.
+          seed: `[2]` integers, wanted where dropout is on.
+
+        Returns:
+          `[B, dim]` of length 1.
+        """
+        of_ids, of_values = self._seeds(training, seed)
+        if training:
+            features = self._masked_ids(features, of_ids)
+        parts = [self.embeddings(features)] if self._has_columns else []
+        parts += [history(features["history"]) for history in self._histories]
+        return self._project(tf.concat(parts, axis=1), training, of_values)

@@ -1,0 +1,68 @@
+"""The validation figures of a model in training: full-corpus ranking for a fixed sample of users."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from trainer.buckets import BUCKETS, assign_buckets
+from trainer.config import TrainerSections
+from trainer.functional.metrics import Targets
+from trainer.input_fn import EvaluationQueries, evaluation_queries
+from trainer.model import RecallModel
+from trainer.retrieval import item_embeddings, query_embeddings, recall_on, top_items
+
+
+class Validation:
+    """Ranks the whole catalogue for at most `evaluate.max_validation_users` users of the validation split.
+
+    The mode (new or all) is that of `train.monitor`; overall figures count targets with a training event, as the
+    full evaluation does.
+    """
+
+    def __init__(self, config: TrainerSections, data_dir: Path) -> None:
+        """Reads the queries and draws the sample.
+
+        Raises:
+          LongtailError: the split's files are missing or damaged.
+        """
+        queries = evaluation_queries(data_dir, "validation")
+        most = config.evaluate.max_validation_users
+        if len(queries) > most:
+            rng = np.random.default_rng(config.seed)
+            queries = queries.take(np.sort(rng.choice(len(queries), most, replace=False)))
+        self._queries = queries
+        self._settings = config.evaluate
+        self._mode = config.train.monitor.rpartition("/")[2]
+        self._targets = _targets(queries, only_new=self._mode == "new")
+
+    def figures(self, model: RecallModel) -> dict[str, float]:
+        """`recall@k/new`, `ndcg@k/new`, `mrr@k/new` (or `all`), and recall at the longest k of each bucket.
+
+        NaN where no user has a target.
+        """
+        settings, ks = self._settings, list(self._settings.ks)
+        users = query_embeddings(model, self._queries.features, settings.batch_users)
+        exclude = self._queries.seen if self._mode == "new" else None
+        rows, _ = top_items(users, item_embeddings(model, model.item_table), ks[-1], exclude, settings.batch_users)
+        buckets = assign_buckets(model.item_table.counts_events, settings.bucket_shares)
+        overall = recall_on(rows, self._targets, buckets.known, ks)
+        found = {f"{name}/{self._mode}": value for name, value in overall.items()}
+        longest = f"recall@{ks[-1]}"
+        for index, bucket in enumerate(BUCKETS):
+            inside = recall_on(rows, self._targets, buckets.bucket_of_item == index, ks[-1:])
+            found[f"{longest}/{self._mode}/{bucket}"] = inside[longest]
+        return found
+
+
+def _targets(queries: EvaluationQueries, only_new: bool) -> Targets:
+    users = np.repeat(np.arange(len(queries)), np.diff(queries.targets.row_splits))
+    items = np.asarray(queries.targets.values, np.int64)
+    if only_new:
+        # One key a pair, so that a single sorted look-up serves all users.
+        width = int(max(items.max(initial=0), queries.seen.values.max(initial=0))) + 1
+        seers = np.repeat(np.arange(len(queries)), np.diff(queries.seen.row_splits))
+        fresh = ~np.isin(users * width + items, seers * width + queries.seen.values)
+        users, items = users[fresh], items[fresh]
+    return Targets.from_pairs(users, items, len(queries))
