@@ -3,8 +3,9 @@
     python -m benchmarks.step_time                       # synthetic: 10^4, 10^5 and 10^6 items
     python -m benchmarks.step_time --config CONFIG       # examples a second on preprocessed data
 
-A step's time must not grow with the vocabulary: gradients of the tables are sparse and so are the updates. Times are
-the best of several executions, which is what the machine can do when nothing else runs on it.
+A step's time must not grow with the vocabulary: gradients of the tables are sparse and so are the
+updates. Times are the best of several executions, which is what the machine can do when nothing
+else runs on it.
 """
 
 from __future__ import annotations
@@ -28,15 +29,24 @@ from trainer.model import RecallModel, build_model
 from trainer.optimizer import SparseAdagrad
 
 USERS = 2_500
-CATEGORIES = {"manufacturer": 6_500, "department": 32, "brand": 3, "category": 304, "type": 1_900, "size": 4_300}
+CATEGORIES = {
+    "manufacturer": 6_500,
+    "department": 32,
+    "brand": 3,
+    "category": 304,
+    "type": 1_900,
+    "size": 4_300,
+}
 STEPS = 16
 """Steps of an execution."""
 
 
 def synthetic_config(batch_size: int, history: int, ssl: bool) -> TrainerSections:
-    """Eight item features of 64 dimensions in all but the id, a user id, a context and a history."""
+    """Seven item features, a user id, a context and a history."""
     items: list[dict[str, Any]] = [{"name": "product", "side": "item", "kind": "id", "dim": 64}]
-    items += [{"name": name, "side": "item", "kind": "categorical", "dim": 16} for name in CATEGORIES]
+    items += [
+        {"name": name, "side": "item", "kind": "categorical", "dim": 16} for name in CATEGORIES
+    ]
     queries: list[dict[str, Any]] = [
         {"name": "household", "side": "query", "kind": "id", "dim": 64},
         {"name": "weekday", "side": "context", "kind": "categorical", "dim": 8},
@@ -66,7 +76,9 @@ def synthetic(config: TrainerSections, num_items: int) -> tuple[RecallModel, tf.
     popularity = 1 / (np.arange(num_items) + 60.0) ** 0.95
     popularity /= popularity.sum()
     features = {"product": np.arange(num_items + 1)}
-    features |= {name: rng.integers(1, size + 1, num_items + 1) for name, size in CATEGORIES.items()}
+    features |= {
+        name: rng.integers(1, size + 1, num_items + 1) for name, size in CATEGORIES.items()
+    }
     counts = np.concatenate([[0], np.maximum(popularity * 1_200_000, 1)]).astype(np.int64)
     keys = np.zeros(num_items + 1, object)
     dense = {name: tf.constant(values, tf.int32) for name, values in features.items()}
@@ -85,13 +97,15 @@ def synthetic(config: TrainerSections, num_items: int) -> tuple[RecallModel, tf.
         "weekday": rng.integers(1, 8, len(rows)).astype(np.int32),
         "reward": np.ones(len(rows), np.float32),
     }
-    return model, tf.data.Dataset.from_tensor_slices(columns).batch(batch, drop_remainder=True).cache().repeat()
+    return model, tf.data.Dataset.from_tensor_slices(columns).batch(
+        batch, drop_remainder=True
+    ).cache().repeat()
 
 
 def step_times(model: RecallModel, batches: tf.data.Dataset, executions: int) -> list[float]:
     """Seconds a step of each execution, after one that traces; the way Keras's `fit` runs them."""
 
-    @tf.function  # type: ignore[misc]  # TensorFlow has no types
+    @tf.function
     def execute(iterator: Any) -> tf.Tensor:
         loss = tf.constant(0.0)
         for _ in tf.range(STEPS):
@@ -120,16 +134,30 @@ def input_time(batches: tf.data.Dataset, steps: int) -> float:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", type=Path, help="measure on the preprocessed data of this configuration")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a value")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--config", type=Path, help="measure on the preprocessed data of this configuration"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a value"
+    )
     parser.add_argument("--items", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--batch-size", type=int, default=1024)
     parser.add_argument("--history", type=int, nargs="*", default=[0, 20, 50])
     parser.add_argument("--ssl", action="store_true", help="with self-supervision")
     parser.add_argument("--executions", type=int, default=6)
     known = parser.parse_args()
-    table = Table("model", "items", "history", "best ms/step", "median ms/step", "examples/s (best)", "input ms")
+    table = Table(
+        "model",
+        "items",
+        "history",
+        "best ms/step",
+        "median ms/step",
+        "examples/s (best)",
+        "input ms",
+    )
     if known.config:
         config = load_config(known.config, TrainerSections, known.set)
         data_dir = Path(config.work_dir) / "data"
@@ -141,19 +169,38 @@ def main() -> None:
             for items in known.items:
                 config = synthetic_config(known.batch_size, history, known.ssl)
                 model, batches = synthetic(config, items)
-                _add(table, config, model, batches, history, known.executions, input_time(batches, 100))
+                _add(
+                    table,
+                    config,
+                    model,
+                    batches,
+                    history,
+                    known.executions,
+                    input_time(batches, 100),
+                )
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     Console(width=110).print(table, f"{os.cpu_count()} cores, load average {load}")
 
 
 def _add(
-    table: Table, config: TrainerSections, model: RecallModel, batches: tf.data.Dataset, history: int,
-    executions: int, input_seconds: float,
-) -> None:  # fmt: skip
+    table: Table,
+    config: TrainerSections,
+    model: RecallModel,
+    batches: tf.data.Dataset,
+    history: int,
+    executions: int,
+    input_seconds: float,
+) -> None:
     seconds = step_times(model, batches, executions)
     best, median = min(seconds), float(np.median(seconds))
     speed, items = config.train.batch_size / best, model.item_table.num_items
-    numbers = [f"{items:,}", str(history), f"{best * 1e3:.1f}", f"{median * 1e3:.1f}", f"{speed:,.0f}"]
+    numbers = [
+        f"{items:,}",
+        str(history),
+        f"{best * 1e3:.1f}",
+        f"{median * 1e3:.1f}",
+        f"{speed:,.0f}",
+    ]
     table.add_row(config.name, *numbers, f"{input_seconds * 1e3:.2f}")
 
 

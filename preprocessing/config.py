@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from preprocessing.features import Feature, FeatureList, Section, Side, checked_features
 
@@ -103,6 +103,9 @@ class PreprocessConfig(Section):
     )
     min_item_count: PositiveInt = Field(1, description="items with fewer interactions are dropped from the log")
     min_user_count: PositiveInt = Field(1, description="users with fewer interactions are dropped")
+    half_life_days: PositiveFloat = Field(
+        30.0, description="item_counts 'recent': an event of training weighs 2^(-age / half-life)"
+    )
     max_rejected_fraction: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
     sample_users: Fraction | None = Field(None, description="keep this share of the users (by hash): a quick look")
     rows_per_partition: PositiveInt = Field(100_000, description="memory bound: interactions held at once")

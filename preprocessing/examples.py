@@ -26,6 +26,8 @@ class Rules:
     """What the first pass over the log found out, so that partitions can be worked on alone."""
 
     bounds: tuple[int, int] | None
+    now: int
+    """The instant in microseconds at which training ends."""
     dropped_items: np.ndarray
     """Rows [n] of items with too few interactions, sorted."""
 

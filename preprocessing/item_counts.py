@@ -21,9 +21,9 @@ class LogStatistics:
     times: TimeHistogram = field(default_factory=TimeHistogram)
     item_counts: dict[str, np.ndarray] = field(default_factory=dict)
 
-    def count_items(self, name: str, rows: np.ndarray, num_rows: int) -> None:
-        """Add occurrences of item rows [n] to the counts [num_rows] of that name."""
-        counted = np.bincount(rows, minlength=num_rows)
+    def count_items(self, name: str, rows: np.ndarray, num_rows: int, weights: np.ndarray | None = None) -> None:
+        """Add occurrences (or weights) of item rows [n] to the counts [num_rows] of that name."""
+        counted = np.bincount(rows, weights, num_rows)
         self.item_counts[name] = self.item_counts[name] + counted if name in self.item_counts else counted
 
     def merge(self, other: LogStatistics) -> LogStatistics:

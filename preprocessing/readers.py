@@ -10,6 +10,7 @@ import csv
 import difflib
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,15 +73,16 @@ def plan(table: TableConfig, columns: Iterable[str]) -> tuple[list[Unit], int]:
     units: list[Unit] = []
     rows = 0
     for path in find_files(table):
-        size = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED).read(1)
-        if not size:
+        with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+            is_empty = not stream.read(1)
+        if is_empty:
             raise LongtailError(f"{path} is empty: expected {table.resolved_format} with columns {sorted(set(columns))}")
         if table.resolved_format == "parquet":
-            footer = _parquet(path)
-            _require(columns, footer.schema_arrow.names, path)
-            groups = range(footer.num_row_groups)
+            with _parquet(path) as footer:
+                _require(columns, footer.schema_arrow.names, path)
+                groups = range(footer.num_row_groups)
+                rows += footer.metadata.num_rows
             units += [Unit(table, path, group, len(units) + i) for i, group in enumerate(groups)]
-            rows += footer.metadata.num_rows
         else:
             names = _peek(table, path)
             _require(columns, names, path)
@@ -103,18 +105,22 @@ def read_unit(
         yield from bigquery.read(unit.path, columns)
     elif unit.table.resolved_format == "parquet":
         groups = None if unit.row_group is None else [unit.row_group]
-        yield from _parquet(unit.path).iter_batches(batch_rows, row_groups=groups, columns=columns)
+        with _parquet(unit.path) as file:
+            yield from file.iter_batches(batch_rows, row_groups=groups, columns=columns)
     elif unit.table.resolved_format == "tfrecord":
         yield from tfrecords.read_examples(unit.path, columns, batch_rows)
     else:
         yield from _csv(unit.table, unit.path, columns, malformed)
 
 
-def _parquet(path: str) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED))
-    except pa.ArrowInvalid as error:
-        raise LongtailError(f"{path} is not a Parquet file ({error}): set 'format' or give the right file") from error
+@contextmanager
+def _parquet(path: str) -> Iterator[pq.ParquetFile]:
+    with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+        try:
+            file = pq.ParquetFile(stream)
+        except pa.ArrowInvalid as error:
+            raise LongtailError(f"{path} is not a Parquet file ({error}): set 'format' or give the right file") from error
+        yield file
 
 
 def _csv(table: TableConfig, path: str, columns: list[str], malformed: list[str]) -> Iterator[pa.RecordBatch]:

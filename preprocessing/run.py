@@ -163,10 +163,11 @@ class _Run:
         dropped = np.zeros(0, np.int64)
         if self._config.preprocess.min_item_count > 1 and "log" in statistics.item_counts:
             dropped = np.flatnonzero(statistics.item_counts["log"] < self._config.preprocess.min_item_count)
-        return examples.Rules(bounds, dropped)
+        last = int(statistics.times.values.max(initial=0))
+        return examples.Rules(bounds, bounds[0] if bounds else last, dropped)
 
     def _transform_items(self, items: pa.Table, train: LogStatistics) -> None:
-        events, chosen = (train.item_counts[name][1:] for name in ("events", "examples"))
+        events, chosen, recent = (train.item_counts[name][1:] for name in ("events", "examples", "recent"))
         rows = np.arange(1, len(items) + 1)
         singles = np.arange(len(items) + 1)
         own = {ID_WEIGHT: pa.array(chosen, pa.float32()), ROW: pa.array(rows, pa.int64())}
@@ -180,7 +181,7 @@ class _Run:
         batches = math.ceil(len(items) / self._config.preprocess.batch_rows)
         parts, information = self._job.transform_items(path, batches, self._out / "transform_graph" / "item")
         (self._out / "feature_mi.json").write_text(json.dumps(information) + "\n")
-        counts = pa.table({"item": rows, "examples": chosen, "events": events})
+        counts = pa.table({"item": rows, "examples": chosen, "events": events, "recent": recent})
         pq.write_table(counts, self._out / "item_counts.parquet")
         self._join_items(parts, items)
 

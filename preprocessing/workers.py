@@ -96,8 +96,7 @@ class IngestLog(beam.DoFn):  # type: ignore[misc]
         statistics.counters["below_min_reward"] += done.below_min_reward
         statistics.counters["not_sampled"] += done.not_sampled
         statistics.counters["interactions"] += done.interactions.num_rows
-        if self._config.preprocess.split.method == "global_time":
-            statistics.times.add(np.asarray(done.interactions.column(2)))
+        statistics.times.add(np.asarray(done.interactions.column(2)))
         if self._config.preprocess.min_item_count > 1:
             statistics.count_items("log", np.asarray(done.interactions.column(1)), len(self._items) + 1)
 
@@ -131,6 +130,8 @@ class TrainingRows(_PartitionWorker):
         train = part.split == splits.TRAIN
         chosen = examples.training_rows(part, self._config)
         statistics.count_items("events", part.item[train], self._num_rows)
+        age = (self._rules.now - part.time[train]) / (86_400e6 * self._config.preprocess.half_life_days)
+        statistics.count_items("recent", part.item[train], self._num_rows, np.exp2(-age))
         statistics.count_items("examples", part.item[chosen], self._num_rows)
         statistics.counters["users"] = len(np.unique(part.user))
         statistics.counters["train_users"] = len(np.unique(part.user[train]))

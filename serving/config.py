@@ -14,19 +14,27 @@ class ScannConfig(Section):
     """The ScaNN index: partitions searched, quantisation and exact reordering."""
 
     leaves: PositiveInt | None = Field(
-        None, description="partitions, default: square root of the items; below 20,000 items none, ScaNN's brute force"
+        None,
+        description="partitions, default: square root of the items; brute force below 20,000",
     )
     leaves_to_search: PositiveInt | None = Field(None, description="default: a tenth of the leaves")
-    dimensions_per_block: PositiveInt = Field(2, description="dimensions that share a code of 4 bits")
-    anisotropic_threshold: PositiveFloat = Field(0.2, description="Guo et al. 2020: weighs errors along the item vector")
+    dimensions_per_block: PositiveInt = Field(
+        2, description="dimensions that share a code of 4 bits"
+    )
+    anisotropic_threshold: PositiveFloat = Field(
+        0.2, description="Guo et al. 2020: weighs errors along the item vector"
+    )
     reorder: PositiveInt = Field(500, description="candidates rescored exactly")
-    min_recall: Annotated[float, Field(ge=0.0, le=1.0)] = Field(0.9, description="below it against exact, the export fails")
+    min_recall: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
+        0.9, description="below it against exact, the export fails"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> ScannConfig:
         if self.leaves and self.leaves_to_search and self.leaves_to_search > self.leaves:
             raise ValueError(
-                f"expected leaves_to_search at most leaves, received {self.leaves_to_search} and {self.leaves}"
+                f"expected leaves_to_search at most leaves, received {self.leaves_to_search} and "
+                f"{self.leaves}"
             )
         return self
 
@@ -36,16 +44,21 @@ class ExportConfig(Section):
 
     index: Literal["exact", "scann"] = "exact"
     k: PositiveInt = Field(100, description="items of serving_default and similar_items")
-    max_k: PositiveInt = Field(1_000, description="largest k that a request to recommend may ask for")
+    max_k: PositiveInt = Field(
+        1_000, description="largest k that a request to recommend may ask for"
+    )
     scann: ScannConfig = ScannConfig()
     warmup_requests: Annotated[int, Field(ge=1, le=900)] = Field(
-        10, description="queries that a server answers before it takes the version over; TF Serving takes 1,000 records"
+        10,
+        description="queries that a server answers before it serves the version (1,000 at most)",
     )
 
     @model_validator(mode="after")
     def _check(self) -> ExportConfig:
         if self.k > self.max_k:
-            raise ValueError(f"expected k at most max_k, received k={self.k} and max_k={self.max_k}")
+            raise ValueError(
+                f"expected k at most max_k, received k={self.k} and max_k={self.max_k}"
+            )
         return self
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from serving.index import PAD_SCORE, Index, checked_items, padded
 from trainer.keras_gate import tf
 
 CHUNK_ITEMS = 262_144
-"""Items scored at once: the scores of a batch of 64 queries then take 64 MB however large the catalogue."""
+"""Items scored at once: a batch of 64 queries then holds 64 MB of scores, of any catalogue."""
 
 
 class ExactIndex(Index):
@@ -20,7 +20,7 @@ class ExactIndex(Index):
         super().__init__(name="exact_index")
         self._chunk_items = chunk_items
 
-    def build(self, items: np.ndarray) -> None:
+    def build(self, items: NDArray[Any]) -> None:
         """See ``Index.build``."""
         checked = checked_items(items)
         self.num_items, self.dim = checked.shape
@@ -47,10 +47,13 @@ class ExactIndex(Index):
 
         def merge(start: Any, best_scores: Any, best_places: Any) -> tuple[Any, Any, Any]:
             items = self._items[start : start + self._chunk_items]
-            scores, places = tf.math.top_k(self._scores(queries, items), tf.minimum(take, tf.shape(items)[0]))
+            scores, places = tf.math.top_k(
+                self._scores(queries, items), tf.minimum(take, tf.shape(items)[0])
+            )
             all_scores = tf.concat([best_scores, scores], axis=1)
             all_places = tf.concat([best_places, places + start], axis=1)
-            # The best so far stand first: top_k prefers the earlier of equal scores, hence the lower row.
+            # The best so far stand first: top_k prefers the earlier of equal scores, hence the
+            # lower row.
             merged, order = tf.math.top_k(all_scores, take)
             return start + self._chunk_items, merged, tf.gather(all_places, order, batch_dims=1)
 
@@ -59,6 +62,10 @@ class ExactIndex(Index):
         unknown = (tf.TensorShape([]), tf.TensorShape([None, None]), tf.TensorShape([None, None]))
         # One chunk at a time: iterations in parallel would hold the scores of several chunks.
         _, scores, places = tf.while_loop(
-            lambda at, *_: at < self.num_items, merge, start, shape_invariants=unknown, parallel_iterations=1
+            lambda at, *_: at < self.num_items,
+            merge,
+            start,
+            shape_invariants=unknown,
+            parallel_iterations=1,
         )
         return scores, places

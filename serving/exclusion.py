@@ -11,8 +11,8 @@ from trainer.keras_gate import tf
 def search_without(index: Index, queries: Any, excluded: Any, k: Any) -> tuple[Any, Any]:
     """The best ``k`` items of each query that are not excluded.
 
-    The index is asked for ``k`` and as many more as the longest list of the batch excludes, so that dropping them
-    leaves ``k``: an exact index stays exact.
+    The index is asked for ``k`` and as many more as the longest list of the batch excludes, so that
+    dropping them leaves ``k``: an exact index stays exact.
 
     Args:
       index: built.
@@ -21,10 +21,13 @@ def search_without(index: Index, queries: Any, excluded: Any, k: Any) -> tuple[A
       k: int32 scalar.
 
     Returns:
-      Scores float32 [B, k] and rows int64 [B, k], best first; row 0 with ``PAD_SCORE`` where the catalogue ends.
+      Scores float32 [B, k] and rows int64 [B, k], best first; row 0 with ``PAD_SCORE`` where the
+      catalogue ends.
     """
     longest = tf.reduce_max(tf.math.count_nonzero(excluded, axis=1, dtype=tf.int32))
-    spare = tf.clip_by_value(longest, 0, index.num_items)  # of an empty batch the maximum is the lowest number
+    spare = tf.clip_by_value(
+        longest, 0, index.num_items
+    )  # of an empty batch the maximum is the lowest number
     scores, rows = index.search(queries, k + spare)
     kept = tf.where(_contains(excluded, rows, index.num_items + 1), PAD_SCORE, scores)
     best, order = tf.math.top_k(kept, k)  # sorted already; keeps the order of equal scores
@@ -34,12 +37,14 @@ def search_without(index: Index, queries: Any, excluded: Any, k: Any) -> tuple[A
 def _contains(sets: Any, rows: Any, num_rows: int) -> Any:
     """Whether each of ``rows`` [B, M] is in the set [B, E] of its query.
 
-    By sorting and bisection: comparing all pairs takes B x M x E memory, which a long request could turn against
+    By sorting and bisection: comparing all pairs takes B x M x E memory, which a long request could
+    turn against
     the server.
     """
     own = tf.range(tf.shape(rows, out_type=tf.int64)[0])[:, tf.newaxis] * num_rows
     keys = tf.reshape(rows + own, [-1])
-    # The sentinel at the end is larger than any key: bisection never leaves the array, even without exclusions.
+    # The sentinel at the end is larger than any key: bisection never leaves the array, even without
+    # exclusions.
     ordered = tf.concat([tf.sort(tf.reshape(sets + own, [-1])), [tf.int64.max]], axis=0)
     found = tf.gather(ordered, tf.searchsorted(ordered, keys))
     return tf.reshape(tf.equal(found, keys), tf.shape(rows))

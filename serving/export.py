@@ -1,4 +1,4 @@
-"""The export step: a numbered SavedModel that TF Serving takes over. ``python -m serving.export CONFIG``."""
+"""The export step: a numbered SavedModel for TF Serving. ``python -m serving.export CONFIG``."""
 
 from __future__ import annotations
 
@@ -42,18 +42,33 @@ _FORMAT = 1
 _MEASURED_QUERIES = 1_000
 
 
-def export_fingerprint(config: ServingSections, data_fingerprint: str, model_fingerprint: str) -> str:
+def export_fingerprint(
+    config: ServingSections, data_fingerprint: str, model_fingerprint: str
+) -> str:
     """What the SavedModel depends on: the export's section, the model and the data."""
-    return fingerprint(_FORMAT, config.name, config.export.model_dump(mode="json"), data_fingerprint, model_fingerprint)
+    return fingerprint(
+        _FORMAT,
+        config.name,
+        config.export.model_dump(mode="json"),
+        data_fingerprint,
+        model_fingerprint,
+    )
 
 
 def export(
-    config: ServingSections, data_dir: Path, model_dir: Path, export_dir: Path, *, console: Console | None = None
+    config: ServingSections,
+    data_dir: Path,
+    model_dir: Path,
+    export_dir: Path,
+    *,
+    console: Console | None = None,
 ) -> Path:
     """Write the next version, or none where the newest was made of the same.
 
-    The SavedModel is loaded and asked before it appears: its query embeddings have to equal the model's on the
-    transformed examples, its scores those of the index in memory, and ScaNN's recall has to reach ``min_recall``.
+    The SavedModel is loaded and asked before it appears: its query embeddings have to equal the
+    model's on the
+    transformed examples, its scores those of the index in memory, and ScaNN's recall has to reach
+    ``min_recall``.
 
     Args:
       config: the sections of serving.
@@ -63,10 +78,12 @@ def export(
       console: for progress, default: the terminal.
 
     Returns:
-      The folder of the version. What was checked and measured is in its ``assets.extra/longtail.json``.
+      The folder of the version. What was checked and measured is in its
+      ``assets.extra/longtail.json``.
 
     Raises:
-      LongtailError: data or model are missing or do not fit each other; an optional package is missing.
+      LongtailError: data or model are missing or do not fit each other; an optional package is
+        missing.
       LongtailFailure: the checks failed, or the disk is full; no version appeared.
     """
     data_dir, model_dir, export_dir = Path(data_dir), Path(model_dir), Path(export_dir)
@@ -85,14 +102,24 @@ def export(
         with whole_directory(target) as out:
             description = _Export(config, data_dir, model_dir, stages).write(out)
             description = {
-                "format": _FORMAT, "fingerprint": wanted, "name": config.name, "version": int(target.name),
-                "made_from": made_from, "made_at": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
-                "libraries": library_versions(), **description, "seconds": round(time.perf_counter() - started, 1),
-            }  # fmt: skip
-            (out / ASSETS / DESCRIPTION).write_text(json.dumps(description, indent=2, allow_nan=False) + "\n")
+                "format": _FORMAT,
+                "fingerprint": wanted,
+                "name": config.name,
+                "version": int(target.name),
+                "made_from": made_from,
+                "made_at": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+                "libraries": library_versions(),
+                **description,
+                "seconds": round(time.perf_counter() - started, 1),
+            }
+            (out / ASSETS / DESCRIPTION).write_text(
+                json.dumps(description, indent=2, allow_nan=False) + "\n"
+            )
     except tf.errors.OpError as error:
         # TensorFlow writes variables and assets by itself; a full disk is no OSError there.
-        raise LongtailFailure(f"cannot write {target}: {error.message.splitlines()[0]}; no version appeared") from error
+        raise LongtailFailure(
+            f"cannot write {target}: {error.message.splitlines()[0]}; no version appeared"
+        ) from error
     return target
 
 
@@ -117,8 +144,15 @@ def make_index(config: ExportConfig) -> Index:
 class _Export:
     """The stages in order."""
 
-    def __init__(self, config: ServingSections, data_dir: Path, model_dir: Path, stages: Stages) -> None:
-        self._config, self._data_dir, self._model_dir, self._stages = config, data_dir, model_dir, stages
+    def __init__(
+        self, config: ServingSections, data_dir: Path, model_dir: Path, stages: Stages
+    ) -> None:
+        self._config, self._data_dir, self._model_dir, self._stages = (
+            config,
+            data_dir,
+            model_dir,
+            stages,
+        )
         self._features = config.feature_list
 
     def write(self, out: Path) -> dict[str, Any]:
@@ -139,7 +173,9 @@ class _Export:
         with self._stages.stage("writing the SavedModel"):
             warmups = self._save(out, model, table, index, queries)
         with self._stages.stage("asking the SavedModel"):
-            answers = check_answers(out, queries, examples[: len(queries)], index, self._features, export.k)
+            answers = check_answers(
+                out, queries, examples[: len(queries)], index, self._features, export.k
+            )
         leaves = getattr(index, "leaves", None)
         return {
             "items": index.num_items,
@@ -153,22 +189,35 @@ class _Export:
         }
 
     def _example_embeddings(self, model: RecallModel) -> NDArray[np.float32]:
-        """[Q, D] of the transformed validation examples (test where there are none), in the order of the raw queries."""
+        """[Q, D] of the transformed examples of which the raw queries are the first."""
         for split in ("validation", "test"):
             found = evaluation_queries(self._data_dir, split)
             if len(found):
                 return query_embeddings(model, found.features, self._config.evaluate.batch_users)
         return np.zeros([0, model.dim], np.float32)
 
-    def _save(self, out: Path, model: RecallModel, table: ItemTable, index: Index, queries: Sequence[Query]) -> int:
+    def _save(
+        self,
+        out: Path,
+        model: RecallModel,
+        table: ItemTable,
+        index: Index,
+        queries: Sequence[Query],
+    ) -> int:
         """Write the SavedModel and its warm-up requests; returns their number."""
         config = self._config
-        graphs = [open_transform(self._data_dir, side).transform_features_layer() for side in ("query", "item")]
         parts = Parts(
-            self._features, model.embed_queries, model.embed_items,
-            [*model.query_tower.variables, *model.item_tower.variables],
-            *graphs, table.ids, index, config.export.k, config.export.max_k,
-        )  # fmt: skip
+            features=self._features,
+            embed_queries=model.embed_queries,
+            embed_items=model.embed_items,
+            variables=[*model.query_tower.variables, *model.item_tower.variables],
+            query_transform=open_transform(self._data_dir, "query").transform_features_layer(),
+            item_transform=open_transform(self._data_dir, "item").transform_features_layer(),
+            ids=table.ids,
+            index=index,
+            k=config.export.k,
+            max_k=config.export.max_k,
+        )
         with tempfile.TemporaryDirectory() as scratch:
             module = RecallModule(parts, Path(scratch))
             signatures = module.signatures()
@@ -178,14 +227,21 @@ class _Export:
         (out / ASSETS).mkdir()
         warmups = [*queries[: config.export.warmup_requests], unknown_query(self._features)]
         return write_warmup(
-            out / ASSETS / WARMUP_FILE, config.name, warmups, self._features, table.ids[1].decode(), signatures
+            out / ASSETS / WARMUP_FILE,
+            config.name,
+            warmups,
+            self._features,
+            table.ids[1].decode(),
+            signatures,
         )
 
 
 def _finished(directory: Path, verb: str) -> str:
     manifest = read_manifest(directory)
     if manifest is None:
-        raise LongtailError(f"expected a finished {directory} with a manifest, found none: run {verb} first")
+        raise LongtailError(
+            f"expected a finished {directory} with a manifest, found none: run {verb} first"
+        )
     return str(manifest["fingerprint"])
 
 
@@ -193,7 +249,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point for the clouds."""
     parser = argparse.ArgumentParser(prog="python -m serving.export", description=__doc__)
     parser.add_argument("config", help="YAML file")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a value")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a value"
+    )
     for name, default in (("data", "data"), ("model", "model"), ("export", "export/NAME")):
         parser.add_argument(f"--{name}-dir", type=Path, help=f"default: WORK_DIR/{default}")
     known = parser.parse_args(arguments)

@@ -1,9 +1,10 @@
-"""What an export has to show before it appears: the SavedModel answers as the model in memory does, and how fast."""
+"""What an export has to show before it appears: that it answers as the model does, how fast."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,12 @@ _MAX_CALLS = 300
 
 
 def check_answers(
-    version: Path, queries: Sequence[Query], trained: NDArray[np.float32], index: Index, features: FeatureList, k: int
+    version: Path,
+    queries: Sequence[Query],
+    trained: NDArray[np.float32],
+    index: Index,
+    features: FeatureList,
+    k: int,
 ) -> dict[str, Any]:
     """Load the version as TF Serving does and compare its answers with the model in memory.
 
@@ -54,51 +60,68 @@ def check_answers(
     try:
         return _compare(servable, queries, trained, index, features, k)
     except StatusError as error:
-        raise LongtailFailure(f"the exported model does not answer its warm-up queries: {_first_line(error)}") from error
+        raise LongtailFailure(
+            f"the exported model does not answer its warm-up queries: {_first_line(error)}"
+        ) from error
     finally:
         servable.close()
 
 
 def _compare(
-    servable: Servable, queries: Sequence[Query], trained: NDArray[np.float32], index: Index, features: FeatureList, k: int
+    servable: Servable,
+    queries: Sequence[Query],
+    trained: NDArray[np.float32],
+    index: Index,
+    features: FeatureList,
+    k: int,
 ) -> dict[str, Any]:
-    report: dict[str, Any] = {"queries": len(queries), "embedding_difference": 0.0, "score_difference": 0.0}
-    if queries:
-        rows = [query_arrays([query], features) for query in queries]
-        served = np.concatenate([servable.run("embed_query", row)["embedding"] for row in rows])
-        difference = np.abs(served - trained).max(axis=1)
-        worst = int(difference.argmax())
-        if not difference[worst] <= TOLERANCE:
-            raise LongtailFailure(
-                f"train/serve skew: expected the served query to have the embedding of its example within {TOLERANCE}, "
-                f"received a difference of {difference[worst]:.2g} for {dict(queries[worst])} and more than that limit for "
-                f"{int((difference > TOLERANCE).sum())} of {len(queries)} queries: preprocess, train and export again with one version of the code"
-            )
-        answers = [servable.run("serving_default", {**row, "exclude": no_exclusions(1)}) for row in rows]
-        scores, _ = index.search(tf.constant(served), k)
-        gap = float(np.abs(np.concatenate([a["scores"] for a in answers]) - scores.numpy()).max())
-        if not gap <= TOLERANCE:
-            raise LongtailFailure(
-                f"expected the exported index to score as the one in memory within {TOLERANCE}, received a difference "
-                f"of {gap:.2g}: export again"
-            )
-        report |= {"embedding_difference": float(difference[worst]), "score_difference": gap}
-        alike = of_one_form(queries, features)
-        report["latency_ms"] = {}
-        for batch in BATCHES:
-            inputs = query_arrays([alike[i % len(alike)] for i in range(batch)], features)
-            inputs["exclude"] = no_exclusions(batch)
-            report["latency_ms"][str(batch)] = latency(lambda x=inputs: servable.run("serving_default", x))  # type: ignore[misc]
-    return report
+    if not queries:
+        return {"queries": 0}
+    rows = [query_arrays([query], features) for query in queries]
+    served = np.concatenate([servable.run("embed_query", row)["embedding"] for row in rows])
+    difference = np.abs(served - trained).max(axis=1)
+    worst = int(difference.argmax())
+    if not difference[worst] <= TOLERANCE:  # NaN is refused, too
+        raise LongtailFailure(
+            "train/serve skew: expected a served query to have the embedding of its example "
+            f"within {TOLERANCE}, received a difference of {difference[worst]:.2g} for "
+            f"{dict(queries[worst])}, and above that limit for "
+            f"{int((difference > TOLERANCE).sum())} of {len(queries)} queries: preprocess, train "
+            "and export with one version of the code"
+        )
+    answers = [
+        servable.run("serving_default", {**row, "exclude": no_exclusions(1)}) for row in rows
+    ]
+    scores, _ = index.search(tf.constant(served), k)
+    gap = float(np.abs(np.concatenate([a["scores"] for a in answers]) - scores.numpy()).max())
+    if not gap <= TOLERANCE:
+        raise LongtailFailure(
+            f"expected the exported index to score as the one in memory within {TOLERANCE}, "
+            f"received a difference of {gap:.2g}: export again"
+        )
+    latencies = {}
+    alike = of_one_form(queries, features)
+    for batch in BATCHES:
+        inputs = query_arrays([alike[i % len(alike)] for i in range(batch)], features)
+        inputs["exclude"] = no_exclusions(batch)
+        latencies[str(batch)] = latency(partial(servable.run, "serving_default", inputs))
+    return {
+        "queries": len(queries),
+        "embedding_difference": float(difference[worst]),
+        "score_difference": gap,
+        "latency_ms": latencies,
+    }
 
 
-def measure_index(index: Index, items: NDArray[np.float32], queries: NDArray[np.float32], k: int) -> dict[str, Any]:
-    """Recall@k of an index against exact search on real queries [Q, D], and the latency of a search in both.
+def measure_index(
+    index: Index, items: NDArray[np.float32], queries: NDArray[np.float32], k: int
+) -> dict[str, Any]:
+    """Recall@k of an index against exact search on real queries, and the latency of both.
 
     Args:
       index: built on ``items``.
       items: [N + 1, D].
-      queries: [Q, D]; with none, nothing is measured.
+      queries: [Q, D]; without any, nothing is measured.
       k: items asked for.
     """
     if not len(queries):
@@ -108,7 +131,10 @@ def measure_index(index: Index, items: NDArray[np.float32], queries: NDArray[np.
     others = {"exact": index}
     if not isinstance(index, ExactIndex):
         exact, _ = top_items(queries, items, k, None, batch_users=256)
-        parts = [index.search(tf.constant(queries[at : at + 256]), k)[1].numpy() for at in range(0, len(queries), 256)]
+        parts = [
+            index.search(tf.constant(queries[at : at + 256]), k)[1].numpy()
+            for at in range(0, len(queries), 256)
+        ]
         found = np.concatenate(parts)
         hits = [np.isin(a, b).sum() for a, b in zip(exact, found, strict=True)]
         report["recall"] = float(np.mean(hits) / k)
@@ -117,15 +143,16 @@ def measure_index(index: Index, items: NDArray[np.float32], queries: NDArray[np.
         others = {"index": index, "exact": brute}
     for name, each in others.items():
         search = tf.function(each.search, autograph=False, reduce_retracing=True)
-        report["latency_ms"][name] = {
-            str(batch): latency(lambda q=np.resize(queries, [batch, queries.shape[1]]): search(tf.constant(q), k))  # type: ignore[misc]
-            for batch in BATCHES
-        }
+        report["latency_ms"][name] = {}
+        for batch in BATCHES:
+            some = tf.constant(np.resize(queries, [batch, queries.shape[1]]))
+            report["latency_ms"][name][str(batch)] = latency(partial(search, some, k))
     return report
 
 
 def check_recall(measured: dict[str, Any], config: ExportConfig, index: Index) -> None:
-    """
+    """Refuse an index that misses too many of the best items.
+
     Raises:
       LongtailFailure: the recall is below ``scann.min_recall``; names the settings that raise it.
     """
@@ -135,14 +162,16 @@ def check_recall(measured: dict[str, Any], config: ExportConfig, index: Index) -
     leaves, searched = getattr(index, "leaves", None), getattr(index, "leaves_to_search", None)
     remedy = f"raise export.scann.leaves_to_search (now {searched} of {leaves}), " if leaves else ""
     raise LongtailFailure(
-        f"expected recall@{measured['k']} of the index of at least export.scann.min_recall={wanted} against exact search, "
-        f"received {recall:.3f} on {measured['queries']} validation queries: {remedy}raise export.scann.reorder "
+        f"expected recall@{measured['k']} of the index of at least "
+        f"export.scann.min_recall={wanted} against exact search, "
+        f"received {recall:.3f} on {measured['queries']} validation queries: {remedy}raise "
+        "export.scann.reorder "
         f"(now {config.scann.reorder}) or set export.index: exact; nothing was exported"
     )
 
 
 def latency(call: Callable[[], Any]) -> dict[str, float]:
-    """Milliseconds of a call, p50 and p99, after a first one that is not counted; a second or two of calls."""
+    """Milliseconds of a call, p50 and p99, over a second or two; the first is not counted."""
     call()
     taken: list[float] = []
     end = time.perf_counter() + _SECONDS

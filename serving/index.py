@@ -1,4 +1,4 @@
-"""The one interface behind which every index hides: build from item vectors, search by query vectors."""
+"""The one interface of every index: build from item vectors, search by query vectors."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from abc import ABCMeta, abstractmethod
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from preprocessing.errors import LongtailError
 from trainer.keras_gate import tf
@@ -14,8 +15,8 @@ PAD_SCORE = float(np.finfo(np.float32).min)
 """Score of a padded answer (row 0, id ""): the lowest finite float, because JSON has no -inf."""
 
 
-class Index(tf.Module, metaclass=ABCMeta):  # type: ignore[misc]
-    """Items by inner product. ``build`` once, then ``search`` eagerly, in a ``tf.function`` or from a SavedModel.
+class Index(tf.Module, metaclass=ABCMeta):
+    """Items by inner product: ``build`` once, ``search`` eagerly or in a graph.
 
     Every state lies in variables of this module, so that a SavedModel of an owner is complete.
     """
@@ -24,7 +25,7 @@ class Index(tf.Module, metaclass=ABCMeta):  # type: ignore[misc]
     dim: int
 
     @abstractmethod
-    def build(self, items: np.ndarray) -> None:
+    def build(self, items: NDArray[Any]) -> None:
         """Take the item vectors float [N + 1, D] by row; row 0 is padding and never answered.
 
         Raises:
@@ -40,8 +41,8 @@ class Index(tf.Module, metaclass=ABCMeta):  # type: ignore[misc]
           k: number of items, an int or an int32 scalar; at least 1.
 
         Returns:
-          Inner products float32 [B, k] and rows int64 [B, k]. Where an index has fewer items to give, row 0 with
-          ``PAD_SCORE`` fills the end.
+          Inner products float32 [B, k] and rows int64 [B, k]. Where an index has fewer items to
+          give, row 0 with ``PAD_SCORE`` fills the end.
         """
 
     @abstractmethod
@@ -49,7 +50,7 @@ class Index(tf.Module, metaclass=ABCMeta):  # type: ignore[misc]
         """The item vectors [..., D] of int64 rows [...] in ``1..N``."""
 
 
-def checked_items(items: np.ndarray) -> np.ndarray:
+def checked_items(items: NDArray[Any]) -> NDArray[Any]:
     """The vectors without the padding row, float32 [N, D].
 
     Raises:
@@ -58,13 +59,16 @@ def checked_items(items: np.ndarray) -> np.ndarray:
     items = np.asarray(items, np.float32)
     if items.ndim != 2 or items.shape[0] < 2:
         raise LongtailError(
-            f"an index expected item vectors [items + 1, dimensions] of at least one item, received shape {items.shape}"
+            "an index expected item vectors [items + 1, dimensions] of at least one item, "
+            f"received shape {items.shape}"
         )
     bad = np.flatnonzero(~np.isfinite(items[1:]).all(axis=1))
     if len(bad):
         raise LongtailError(
-            f"an index expected finite item vectors, received NaN or infinity for {len(bad)} of {len(items) - 1} "
-            f"items, the first of row {bad[0] + 1}: the training has diverged; lower train.learning_rate"
+            f"an index expected finite item vectors, received NaN or infinity for {len(bad)} of "
+            f"{len(items) - 1} "
+            f"items, the first of row {bad[0] + 1}: the training has diverged; lower "
+            "train.learning_rate"
         )
     return np.ascontiguousarray(items[1:])
 

@@ -1,6 +1,7 @@
 """What a request holds, inside the graph: checks with plain messages, raw features, histories.
 
-TF Serving compares no shapes with the signature and lets NaN pass, so everything that matters is asserted here.
+TF Serving compares no shapes with the signature and lets NaN pass, so everything that matters is
+asserted here.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ Tensors = dict[str, Any]
 
 
 def input_specs(features: FeatureList) -> Tensors:
-    """A spec [batch, n] for each raw column of the features: strings, or floats for numbers and weights."""
+    """A spec [batch, n] for each raw column: strings, or floats for numbers and weights."""
     specs = raw_feature_spec(features)
-    return {name: tf.TensorSpec([None, None], spec.dtype, name=name) for name, spec in specs.items()}
+    return {
+        name: tf.TensorSpec([None, None], spec.dtype, name=name) for name, spec in specs.items()
+    }
 
 
 def checked(inputs: Tensors) -> Tensors:
-    """The same tensors, available only where all are matrices of one batch size and every number is finite."""
+    """The same tensors, only where all are matrices of one batch size and of finite numbers."""
     names = ", ".join(inputs)
     free = {name: _of_any_shape(x) for name, x in inputs.items()}
     ranks = tf.stack([tf.rank(x) for x in free.values()])
@@ -41,7 +44,11 @@ def checked(inputs: Tensors) -> Tensors:
     finite = [
         tf.debugging.Assert(
             tf.reduce_all(tf.math.is_finite(x)),
-            [f"{name}: expected finite numbers, received", x, "; for a missing number send an empty list"],
+            [
+                f"{name}: expected finite numbers, received",
+                x,
+                "; for a missing number send an empty list",
+            ],
             summarize=10,
         )
         for name, x in inputs.items()
@@ -52,13 +59,16 @@ def checked(inputs: Tensors) -> Tensors:
 
 
 def checked_k(k: Any, largest: int) -> Any:
-    """``k`` as an int32 scalar, available only where it is in ``1..largest``; a list of one number will do."""
+    """``k`` as a scalar, only where it is in ``1..largest``; a list of one number will do."""
     k = _of_any_shape(k)
-    single = tf.debugging.Assert(tf.equal(tf.size(k), 1), ["k: expected a single number, received", k])
+    single = tf.debugging.Assert(
+        tf.equal(tf.size(k), 1), ["k: expected a single number, received", k]
+    )
     with tf.control_dependencies([single]):
         scalar = tf.reshape(k, [])
     in_range = tf.debugging.Assert(
-        (scalar >= 1) & (scalar <= largest), [f"k: expected a number from 1 to {largest}, received", scalar]
+        (scalar >= 1) & (scalar <= largest),
+        [f"k: expected a number from 1 to {largest}, received", scalar],
     )
     with tf.control_dependencies([in_range]):
         return tf.identity(scalar)
@@ -67,8 +77,8 @@ def checked_k(k: Any, largest: int) -> Any:
 def raw_features(features: FeatureList, inputs: Tensors) -> Tensors:
     """The sparse raw tensors of ``preprocessing.schema`` from the request's [batch, n] tensors.
 
-    The empty string is a missing value wherever it stands; a multi-valued feature keeps its first ``max_length``
-    values, as the readers do; weights belong to the values of the same place.
+    The empty string is a missing value wherever it stands; a multi-valued feature keeps its first
+    ``max_length`` values, as the readers do; weights belong to the values of the same place.
     """
     raw: Tensors = {}
     for feature in features:
@@ -82,7 +92,7 @@ def raw_features(features: FeatureList, inputs: Tensors) -> Tensors:
             weights = inputs[feature.weights_name]
             same = tf.debugging.Assert(
                 tf.reduce_all(tf.equal(tf.shape(values), tf.shape(weights))),
-                [f"{feature.weights_name}: expected a weight for each value of {feature.name}, shape",
+                [f"{feature.weights_name}: expected a weight for each of {feature.name}, shape",
                  tf.shape(values), "received", tf.shape(weights)],
             )  # fmt: skip
             with tf.control_dependencies([same]):
@@ -93,7 +103,7 @@ def raw_features(features: FeatureList, inputs: Tensors) -> Tensors:
 
 
 def last_items(rows: Any, length: int) -> Any:
-    """Histories int64 [B, length]: the last ``length`` known items of ``rows`` [B, n], oldest first, then zeros."""
+    """The last ``length`` known items of ``rows`` [B, n], [B, length]: oldest first, then zeros."""
     known = rows > 0
     place = tf.cumsum(tf.cast(known, tf.int64), axis=1) - 1
     place -= tf.maximum(tf.math.count_nonzero(known, axis=1, keepdims=True) - length, 0)
@@ -104,12 +114,13 @@ def last_items(rows: Any, length: int) -> Any:
 
 
 def _of_any_shape(x: Any) -> Any:
-    """The tensor without its promised shape: checks of the shape would else be folded away as always true."""
+    """The tensor without its promised shape, because of which checks would be folded away."""
     return tf.compat.v1.placeholder_with_default(x, shape=None)
 
 
 def _matrix(x: Any) -> Any:
-    """The tensor, known to be a matrix. Not tf.ensure_shape: Grappler runs it before the checks with better messages."""
+    """The tensor, known to be a matrix."""
+    # Not tf.ensure_shape: Grappler runs that before the checks, which have the better message.
     x = tf.identity(x)
     x.set_shape([None, None])
     return x
@@ -121,4 +132,6 @@ def _compact(columns: Tensors, present: Any, limit: int | None) -> Tensors:
     at = tf.where(present if limit is None else present & (place < limit))
     indices = tf.stack([at[:, 0], tf.gather_nd(place, at)], axis=1)
     shape = tf.shape(present, tf.int64)
-    return {name: tf.SparseTensor(indices, tf.gather_nd(x, at), shape) for name, x in columns.items()}
+    return {
+        name: tf.SparseTensor(indices, tf.gather_nd(x, at), shape) for name, x in columns.items()
+    }

@@ -1,4 +1,4 @@
-"""Raw queries of real users (``data/sample_queries.json``) as requests, and the warm-up file made of them."""
+"""Raw queries of real users (``data/sample_queries.json``) as requests, and the warm-up file."""
 
 from __future__ import annotations
 
@@ -29,9 +29,13 @@ def read_queries(data_dir: Path) -> list[Query]:
     try:
         queries: list[Query] = json.loads(path.read_text(encoding="utf-8"))["queries"]
     except FileNotFoundError as error:
-        raise LongtailError(f"expected {path}, found none: run preprocess (python -m preprocessing.run)") from error
+        raise LongtailError(
+            f"expected {path}, found none: run preprocess (python -m preprocessing.run)"
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise LongtailError(f'{path}: expected {{"queries": [...]}}, received {error!r}: run preprocess again') from error
+        raise LongtailError(
+            f'{path}: expected {{"queries": [...]}}, received {error!r}: run preprocess again'
+        ) from error
     return queries
 
 
@@ -43,13 +47,16 @@ def unknown_query(features: FeatureList) -> Query:
 def query_arrays(queries: Sequence[Query], features: FeatureList) -> Arrays:
     """The inputs of `embed_query` for a batch: each raw query feature and `history` [batch, n].
 
-    Strings are padded with "", weights with 0. A missing number cannot be padded: see ``of_one_form``.
+    Strings are padded with "", weights with 0. A missing number cannot be padded: see
+    ``of_one_form``.
     """
     arrays: Arrays = {}
     for feature in features.query_columns:
         values = [q.get(feature.name, []) for q in queries]
         if feature.kind is Kind.NUMERIC:
-            arrays[feature.name] = np.array(values, np.float32).reshape(len(values), -1 if values[0] else 0)
+            arrays[feature.name] = np.array(values, np.float32).reshape(
+                len(values), -1 if values[0] else 0
+            )
             continue
         arrays[feature.name] = _strings(values)
         if feature.weights_name:
@@ -75,12 +82,18 @@ def no_exclusions(batch: int) -> np.ndarray[Any, Any]:
 
 
 def write_warmup(
-    path: Path, model_name: str, queries: Sequence[Query], features: FeatureList, item_id: str, signatures: Mapping[str, Any]
+    path: Path,
+    model_name: str,
+    queries: Sequence[Query],
+    features: FeatureList,
+    item_id: str,
+    signatures: Mapping[str, Any],
 ) -> int:
-    """Write the requests that a server answers before it takes the version over; returns their number.
+    """Write the requests that a server answers before it serves the version; gives their number.
 
-    All queries to ``serving_default``, and one request to every other signature: what a server cannot run (ScaNN on
-    a stock server) then keeps the old version serving, and no first request pays for the set-up.
+    All queries to ``serving_default``, and one request to every other signature: what a server
+    cannot run (ScaNN on a stock server) then keeps the old version serving, and no first request
+    pays for the set-up.
 
     Args:
       path: the file, ``assets.extra/tf_serving_warmup_requests``.
@@ -97,9 +110,13 @@ def write_warmup(
         for name, arrays in _warmup_requests(queries, features, item_id, signatures):
             request = predict_pb2.PredictRequest()
             request.model_spec.name, request.model_spec.signature_name = model_name, name
-            dtypes = {s.name: s.dtype for s in signatures[name].structured_input_signature[1].values()}
+            dtypes = {
+                s.name: s.dtype for s in signatures[name].structured_input_signature[1].values()
+            }
             for key, values in arrays.items():
-                request.inputs[key].CopyFrom(tf.make_tensor_proto(values, dtypes[key], shape=values.shape))
+                request.inputs[key].CopyFrom(
+                    tf.make_tensor_proto(values, dtypes[key], shape=values.shape)
+                )
             log = prediction_log_pb2.PredictLog(request=request)
             writer.write(prediction_log_pb2.PredictionLog(predict_log=log).SerializeToString())
             written += 1
@@ -117,7 +134,9 @@ def _warmup_requests(
     yield "embed_query", first
     yield "similar_items", {"item": np.array([[item_id]], object)}
     specs = signatures["embed_item"].structured_input_signature[1].values()
-    empty = {s.name: np.zeros([1, 0], np.float32) if s.dtype.is_floating else nothing for s in specs}
+    empty = {
+        s.name: np.zeros([1, 0], np.float32) if s.dtype.is_floating else nothing for s in specs
+    }
     for feature in features.item_columns:
         if feature.weights_name:
             empty[feature.weights_name] = np.zeros([1, 1], np.float32)

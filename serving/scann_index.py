@@ -1,7 +1,7 @@
-"""ScaNN (Guo et al., ICML 2020) through its TensorFlow ops, so that the index lies inside the SavedModel.
+"""ScaNN (Guo et al., ICML 2020) through its TensorFlow ops: the index is part of the SavedModel.
 
-A SavedModel with this index must be saved with ``namespace_whitelist=["Scann"]`` and needs a server in which the ops
-are registered: Python with ``scann`` imported, or TF Serving built with ScaNN.
+A SavedModel with this index must be saved with ``namespace_whitelist=["Scann"]`` and needs a server
+in which the ops are registered: Python with ``scann`` imported, or TF Serving built with ScaNN.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 import uuid
 from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from preprocessing.errors import LongtailError
 from serving.config import ScannConfig
@@ -18,26 +18,27 @@ from serving.index import PAD_SCORE, Index, checked_items, padded
 from trainer.keras_gate import tf
 
 BRUTE_FORCE_BELOW = 20_000
-"""Smaller catalogues are not partitioned: at 10,000 x 64 ScaNN's brute force took .13 ms a query like partitions did,
-with recall@100 of 1 against .8, and at 3,000 x 64 of 1 against .4 (2 cores; sqrt(N) partitions, a tenth searched)."""
+"""Smaller catalogues are not partitioned: at 10,000 x 64 ScaNN's brute force took .13 ms a query,
+as partitions did, with recall@100 of 1 against .8, and at 3,000 x 64 of 1 against .4 (2 cores;
+sqrt(N) partitions, a tenth of them searched)."""
 _SPARE_LEAVES = 2.0
-"""Partitions searched for a large k hold at least this many times the items asked for: they are uneven."""
+"""Partitions searched for a large k hold this many times k on average: they are uneven."""
 
 
 class ScannIndex(Index):
-    """Partitions, anisotropic quantisation, and exact rescoring of the best ``config.reorder`` candidates."""
+    """Partitions, anisotropic quantisation, exact rescoring of the best ``config.reorder`` items.
+
+    Raises:
+      LongtailError: the optional dependency is missing; names the extra.
+    """
 
     def __init__(self, config: ScannConfig) -> None:
-        """
-        Raises:
-          LongtailError: the optional dependency is missing; names the extra.
-        """
         super().__init__(name="scann_index")
         self._ops = scann_ops()
         self._config = config
 
-    def build(self, items: np.ndarray) -> None:
-        """See ``Index.build``. Below ``BRUTE_FORCE_BELOW`` items, and without explicit ``leaves``, nothing is partitioned.
+    def build(self, items: NDArray[Any]) -> None:
+        """See ``Index.build``; a small catalogue is partitioned only where ``leaves`` are given.
 
         Raises:
           LongtailError: more leaves than items could fill.
@@ -45,9 +46,13 @@ class ScannIndex(Index):
         checked = checked_items(items)
         self.num_items, self.dim = checked.shape
         self.leaves = self._num_leaves()
-        builder = self._ops.builder(checked, min(self._config.reorder, self.num_items), "dot_product")
+        builder = self._ops.builder(
+            checked, min(self._config.reorder, self.num_items), "dot_product"
+        )
         if self.leaves:
-            self.leaves_to_search = min(self._config.leaves_to_search or max(1, self.leaves // 10), self.leaves)
+            self.leaves_to_search = min(
+                self._config.leaves_to_search or max(1, self.leaves // 10), self.leaves
+            )
             # Centres of k-means++ instead of random ones: the same items give the same index.
             builder = builder.tree(self.leaves, self.leaves_to_search, random_init=False)
             builder = builder.score_ah(
@@ -56,23 +61,28 @@ class ScannIndex(Index):
             ).reorder(self._config.reorder)
         else:
             builder = builder.score_brute_force()
-        # This holds the item vectors as they were given (`dataset`), and in variables whatever the ops need.
+        # This holds the item vectors as they were given (`dataset`), and in variables whatever the
+        # ops need.
         self._state = builder.build().serialize_to_module()
-        # All signatures of a session share one searcher of this name: otherwise each makes its own copy of the items.
-        # Unique, because in eager mode two versions of a model live in one resource manager.
+        # All signatures of a session share one searcher of this name: otherwise each makes its own
+        # copy of the items. Unique, because in eager mode two versions of a model live in one
+        # resource manager.
         self._shared_name = f"longtail-scann-{uuid.uuid4()}"
 
     def search(self, queries: Any, k: Any) -> tuple[Any, Any]:
-        """See ``Index.search``; a larger k searches more partitions, all of them where it nears the catalogue."""
+        """See ``Index.search``; a larger k searches more partitions, in the end all of them."""
         take = tf.minimum(k, self.num_items)
         leaves: Any = -1
         if self.leaves:
             share = tf.cast(take, tf.float32) * (_SPARE_LEAVES * self.leaves / self.num_items)
-            leaves = tf.clip_by_value(tf.cast(tf.math.ceil(share), tf.int32), self.leaves_to_search, self.leaves)
+            leaves = tf.clip_by_value(
+                tf.cast(tf.math.ceil(share), tf.int32), self.leaves_to_search, self.leaves
+            )
         found = self._ops.scann_search_batched(
             self._searcher(), queries, take, tf.maximum(take, self._config.reorder), leaves, True
         )
-        # ScaNN gives fewer columns than asked for where no query has more, and fills short rows with index 0 and NaN.
+        # ScaNN gives fewer columns than asked for where no query has more, and fills short rows
+        # with index 0 and NaN.
         missing = tf.math.is_nan(found.distances)
         scores = tf.where(missing, PAD_SCORE, found.distances)
         rows = tf.where(missing, tf.constant(0, tf.int64), tf.cast(found.indices, tf.int64) + 1)
@@ -90,7 +100,8 @@ class ScannIndex(Index):
         # 16: the codebook of a block has 16 centres and is trained on the items.
         if self.num_items < 16 or self._config.leaves > self.num_items // 2:
             raise LongtailError(
-                f"export.scann.leaves expected at most half the number of items ({self.num_items // 2}, and 16 items), "
+                f"export.scann.leaves expected at most half the number of items ({self.num_items // 2}, "
+                "and 16 items), "
                 f"received {self._config.leaves}: leave it out for the square root of the items"
             )
         return self._config.leaves
@@ -112,7 +123,7 @@ class ScannIndex(Index):
 
 
 def scann_ops() -> Any:
-    """The module of ScaNN's TensorFlow ops; importing it registers them, which loading such a SavedModel needs too.
+    """The module of ScaNN's TensorFlow ops; its import registers them, for a loaded model too.
 
     Raises:
       LongtailError: ScaNN is not installed, or its ops do not fit this TensorFlow.
@@ -120,10 +131,13 @@ def scann_ops() -> Any:
     try:
         from scann.scann_ops.py import scann_ops as ops
     except ImportError as error:
-        raise LongtailError("this index needs ScaNN: pip install 'longtail[scann]', or set export.index: exact") from error
+        raise LongtailError(
+            "this index needs ScaNN: pip install 'longtail[scann]', or set export.index: exact"
+        ) from error
     except tf.errors.OpError as error:
         raise LongtailError(
-            f"ScaNN's ops do not load in TensorFlow {tf.__version__} ({error.message.splitlines()[0]}): "
+            f"ScaNN's ops do not load in TensorFlow {tf.__version__} "
+            f"({error.message.splitlines()[0]}): "
             "pip install 'longtail[scann]' gives the version that fits, or set export.index: exact"
         ) from error
     return ops

@@ -1,4 +1,4 @@
-"""The exported module: transform graph, towers and index behind five signatures, from raw values to item ids."""
+"""The exported module: from raw values through transform graph, towers and index to item ids."""
 
 from __future__ import annotations
 
@@ -45,46 +45,58 @@ class Parts:
     max_k: int
 
 
-class RecallModule(tf.Module):  # type: ignore[misc]
+class RecallModule(tf.Module):
     """Everything that the SavedModel holds.
 
-    Requests: each raw query feature [batch, n] (strings, floats for numbers and weights), `history` [batch, n] item
-    ids, oldest first, of which the last count, and `exclude` [batch, n] item ids. Every input has to be sent; "" is
-    padding anywhere, so [[""]] says none. Unknown items are ignored in both, unknown users and categories go to their
-    hashed buckets. Answers: `item_ids` [batch, k] and `scores` [batch, k], best first; where the catalogue ends, the
-    id "" with the lowest finite float.
+    Requests: each raw query feature [batch, n] (strings, floats for numbers and weights), `history`
+    [batch, n] item
+    ids, oldest first, of which the last count, and `exclude` [batch, n] item ids. Every input has
+    to be sent; "" is padding anywhere, so [[""]] says none. Unknown items are ignored in both,
+    unknown users and categories go to their hashed buckets. Answers: `item_ids` [batch, k] and
+    `scores` [batch, k], best first; where the catalogue ends, the id "" with the lowest finite
+    float.
+
+    Args:
+      parts: see there.
+      scratch: an existing folder for the list of ids, needed until the module is saved.
+
+    Raises:
+      LongtailError: an id that cannot stand on a line of its own.
     """
 
     def __init__(self, parts: Parts, scratch: Path) -> None:
-        """
-        Args:
-          parts: see there.
-          scratch: an existing folder for the list of ids, needed until the module is saved.
-
-        Raises:
-          LongtailError: an id that cannot stand on a line of its own.
-        """
         super().__init__(name="recall")
-        # Keras layers are called, not tracked: Keras would trace and save their calls once more, three quarters of the
-        # time of an export. What their calls read is tracked instead; a missing piece makes saving fail, never silently.
+        # Keras layers are called, not tracked: Keras would trace and save their calls once more,
+        # three quarters of the time of an export. What their calls read is tracked instead; a
+        # missing piece makes saving fail, never silently.
         self._call = _Untracked(parts)
         self._tower_variables = list(parts.variables)
-        self._graphs = [t._saved_model_loader_tracked_dict for t in (parts.query_transform, parts.item_transform)]
+        self._graphs = [
+            t._saved_model_loader_tracked_dict
+            for t in (parts.query_transform, parts.item_transform)
+        ]
         self._index = parts.index
-        self._ids = tf.Variable(parts.ids.tolist(), trainable=False, name="item_ids", dtype=tf.string)
+        self._ids = tf.Variable(
+            parts.ids.tolist(), trainable=False, name="item_ids", dtype=tf.string
+        )
         self._rows = _row_table(parts.ids, scratch / "item_ids.txt")
         self.largest_k = min(parts.max_k, parts.index.num_items)
 
     def signatures(self) -> dict[str, Any]:
         """The functions to save, by name of the signature."""
         features = self._call.parts.features
-        # Where the model reads no history it is asked in the same words: one client fits every model.
+        # Where the model reads no history it is asked in the same words: one client fits every
+        # model.
         query = {**input_specs(features.query_columns), "history": _IDS}
         search = {**query, "exclude": _IDS}
         return {
-            "serving_default": _function(lambda **inputs: self._recommend(inputs, self._call.parts.k), search),
+            "serving_default": _function(
+                lambda **inputs: self._recommend(inputs, self._call.parts.k), search
+            ),
             "recommend": _function(self._recommend_k, {**search, "k": tf.TensorSpec([], tf.int32)}),
-            "embed_query": _function(lambda **inputs: {"embedding": self._embed_queries(checked(inputs))}, query),
+            "embed_query": _function(
+                lambda **inputs: {"embedding": self._embed_queries(checked(inputs))}, query
+            ),
             "embed_item": _function(self._embed_items, input_specs(features.item_columns)),
             "similar_items": _function(self._similar, {"item": _IDS}),
         }
@@ -102,11 +114,14 @@ class RecallModule(tf.Module):  # type: ignore[misc]
         rows = self._rows_of(item)
         single = tf.equal(tf.shape(item)[1], 1)
         one = tf.debugging.Assert(
-            single, ["item: expected one id a row, shape [batch, 1], received shape", tf.shape(item)]
+            single,
+            ["item: expected one id a row, shape [batch, 1], received shape", tf.shape(item)],
         )
         unknown = tf.boolean_mask(item, tf.equal(rows, 0))
         known = tf.debugging.Assert(
-            tf.equal(tf.size(unknown), 0), ["item: expected ids of the catalogue, received", unknown], summarize=10
+            tf.equal(tf.size(unknown), 0),
+            ["item: expected ids of the catalogue, received", unknown],
+            summarize=10,
         )
         with tf.control_dependencies([one, known]):
             vectors = self._index.vectors(tf.identity(rows[:, 0]))
@@ -127,7 +142,9 @@ class RecallModule(tf.Module):  # type: ignore[misc]
 
     def _embed_items(self, **inputs: Any) -> Tensors:
         columns = self._call.parts.features.item_columns
-        dense = _dense(columns, self._call.parts.item_transform(raw_features(columns, checked(inputs))))
+        dense = _dense(
+            columns, self._call.parts.item_transform(raw_features(columns, checked(inputs)))
+        )
         return {"embedding": self._call.parts.embed_items(dense)}
 
     def _rows_of(self, ids: Any) -> Any:
@@ -149,7 +166,7 @@ def _function(call: Callable[..., Tensors], specs: Tensors) -> Any:
 
 
 def _dense(features: FeatureList, transformed: Tensors) -> Tensors:
-    """What the towers take, as in training: int32 or float32 [B], lists padded with zeros to [B, max_length]."""
+    """What the towers take, as in training: [B], or lists padded with zeros to [B, max_length]."""
     dense: Tensors = {}
     for feature in features:
         for name in filter(None, (feature.name, feature.weights_name)):
@@ -169,15 +186,22 @@ def _padded(values: Any, length: int) -> Any:
 
 
 def _row_table(ids: Any, path: Path) -> Any:
-    """Id -> row - 1, -1 for unknown ones; a file and not constants, which would swell the graph beyond its limit."""
+    """Id -> row - 1, -1 for unknown ones."""
+    # By a file: as constants the ids of a large catalogue would swell the graph beyond its limit.
     lines = ids[1:]
     bad = next((key for key in lines if not key or b"\n" in key or b"\r" in key), None)
     if bad is not None:
         raise LongtailError(
-            f"an item id {bad!r} is empty or holds a line break: expected ids on one line; clean the catalogue and preprocess again"
+            f"an item id {bad!r} is empty or holds a line break: expected ids on one line; clean "
+            "the catalogue and preprocess again"
         )
     path.write_bytes(b"".join(key + b"\n" for key in lines))
     numbered = tf.lookup.TextFileInitializer(
-        str(path), tf.string, tf.lookup.TextFileIndex.WHOLE_LINE, tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER, vocab_size=len(lines)
+        str(path),
+        tf.string,
+        tf.lookup.TextFileIndex.WHOLE_LINE,
+        tf.int64,
+        tf.lookup.TextFileIndex.LINE_NUMBER,
+        vocab_size=len(lines),
     )
     return tf.lookup.StaticHashTable(numbered, default_value=-1)

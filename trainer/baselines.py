@@ -1,12 +1,13 @@
 """The rankers that a model has to beat, behind one small interface.
 
 * `Popularity`: training events, the same list for everybody.
-* `OwnFrequent`: what the user had most often. It repeats by design, so it has nothing to say about new items.
-* `ALS` (package `implicit`): the strong one. Hu, Koren, Volinsky, "Collaborative Filtering for Implicit
-  Feedback Datasets", ICDM 2008, on log(1 + events).
+* `OwnFrequent`: what the user had most often. It repeats by design, so it has nothing to say about
+  new items.
+* `ALS` (package `implicit`): the strong one. Hu, Koren, Volinsky, "Collaborative Filtering for
+  Implicit Feedback Datasets", ICDM 2008, on log(1 + events).
 
-All of them see what the model sees: item knowledge from the training split only, and of each user the history
-up to the start of the split that is ranked.
+All of them see what the model sees: item knowledge from the training split only, and of each user
+the history up to the start of the split that is ranked.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Ranker(Protocol):
     name: str
 
     def rank(self, queries: QuerySplit, k: int, exclude_seen: bool) -> Ints:
-        """`[U, k]` item rows for each user, best first, 0 where it has nothing left to recommend."""
+        """`[U, k]` item rows for each user, best first, 0 where nothing is left to recommend."""
         ...
 
 
@@ -63,7 +64,7 @@ class Popularity:
             return ranked
         for user in range(queries.num_users):
             seen = queries.seen.indices[queries.seen.indptr[user] : queries.seen.indptr[user + 1]]
-            # k places are surely filled from the first k + |seen| items: no need to look at the whole list.
+            # The first k + |seen| items surely hold k unseen ones: no need for the whole list.
             free = np.ones(min(k + len(seen), len(self._order)), np.bool_)
             places = self._place[seen]
             free[places[places < len(free)]] = False
@@ -101,14 +102,20 @@ class ALSSettings:
 
 
 class ALS:
-    """Implicit matrix factorisation; users are folded in from their history, so new users get a vector too."""
+    """Implicit matrix factorisation; users are folded in from their history, new ones too."""
 
     name = "als"
 
     def __init__(
-        self, user_items: sp.csr_matrix, settings: ALSSettings, iterations: int, seed: int, batch_users: int
+        self,
+        user_items: sp.csr_matrix,
+        settings: ALSSettings,
+        iterations: int,
+        seed: int,
+        batch_users: int,
     ) -> None:
-        """Fits on `user_items [train users, N + 1]` event counts; the same seed gives the same factors.
+        """Fits on `user_items [train users, N + 1]` event counts; the same seed gives the same
+        factors.
 
         Raises:
           LongtailError: the package `implicit` is not installed.
@@ -129,9 +136,15 @@ class ALS:
     def rank(self, queries: QuerySplit, k: int, exclude_seen: bool) -> Ints:
         """See `Ranker`; a user without history gets the popular items instead of a tie of zeros."""
         with _one_blas_thread():
-            users = self._model.recalculate_user(np.arange(queries.num_users), log_counts(queries.seen))
+            users = self._model.recalculate_user(
+                np.arange(queries.num_users), log_counts(queries.seen)
+            )
         rows, _ = top_items(
-            users, self._model.item_factors, k, queries.exclude if exclude_seen else None, self._batch_users
+            users,
+            self._model.item_factors,
+            k,
+            queries.exclude if exclude_seen else None,
+            self._batch_users,
         )
         ranked = np.array(rows, np.int64)
         unknown = np.diff(queries.seen.indptr) == 0
@@ -152,7 +165,8 @@ def tune_als(
     batch_users: int,
     on_point: Callable[[dict[str, Any]], None] = lambda record: None,
 ) -> tuple[ALS, list[dict[str, Any]]]:
-    """Fits every point of the grid on train and keeps the best by validation recall at `k` on new items.
+    """Fits every point of the grid on train and keeps the best by validation recall at `k` on new
+    items.
 
     Args:
       user_items: `[train users, N + 1]` event counts.
@@ -166,8 +180,8 @@ def tune_als(
       on_point: called with the record of each point as it is done.
 
     Returns:
-      The best ranker, and one record a point: settings, `recall`, `se`, `seconds`, `chosen`. Of equals, or
-      without a validation user, the first point is taken.
+      The best ranker, and one record a point: settings, `recall`, `se`, `seconds`, `chosen`. Of
+      equals, or without a validation user, the first point is taken.
     """
     sample = sample_users(validation, max_users, seed)
     targets = sample.targets_of("new").restrict(buckets.known)
@@ -179,7 +193,12 @@ def tune_als(
         per_user = recall_at_k(hits(ranker.rank(sample, k, True), targets), targets.counts, k)
         recall = plain(mean_over_users(per_user))
         seconds = round(time.perf_counter() - started, 2)
-        record = {"recall": recall, "se": plain(standard_error(per_user)), "seconds": seconds, "chosen": False}
+        record = {
+            "recall": recall,
+            "se": plain(standard_error(per_user)),
+            "seconds": seconds,
+            "chosen": False,
+        }
         records.append({**asdict(settings), **record})
         if best is None or (recall or 0.0) > best[0]:
             best = (recall or 0.0, len(records) - 1, ranker)
@@ -207,7 +226,7 @@ def read_user_items(data_dir: Path, num_items: int) -> sp.csr_matrix:
 
 
 def sample_users(split: QuerySplit, max_users: int, seed: int) -> QuerySplit:
-    """At most `max_users` of the split's users, drawn without replacement; without their features."""
+    """At most `max_users` of the users, drawn without replacement; without their features."""
     if split.num_users <= max_users:
         return split
     users = np.sort(np.random.default_rng(seed).choice(split.num_users, max_users, replace=False))

@@ -1,9 +1,10 @@
 """Popularity buckets of the catalogue: head, torso, tail, and what training never saw.
 
-Buckets are cut by share of *training events*, not by number of items, so that each of them stands for a
-stated part of the traffic: with shares (0.5, 0.3) the head is the few items that take the first half of all
-events, the torso the next 30 %, the tail the rest. Items without an event are `unseen`: their results are
-reported apart, since no method that learns from ids alone can recommend them.
+Buckets are cut by share of *training events*, not by number of items, so that each of them stands
+for a stated part of the traffic: with shares (0.5, 0.3) the head is the few items that take the
+first half of all events, the torso the next 30 %, the tail the rest. Items without an event are
+`unseen`: their results are reported apart, since no method that learns from ids alone can recommend
+them.
 """
 
 from __future__ import annotations
@@ -55,16 +56,20 @@ class PopularityBuckets:
         for index, name in enumerate(BUCKETS):
             inside = self.bucket_of_item == index
             events = int(self.events[inside].sum())
-            found[name] = {"items": int(inside.sum()), "events": events, "share_of_events": events / total}
+            found[name] = {
+                "items": int(inside.sum()),
+                "events": events,
+                "share_of_events": events / total,
+            }
         return found
 
 
 def assign_buckets(events: NDArray[Any], shares: Sequence[float]) -> PopularityBuckets:
     """Cuts the items into buckets by their share of training events.
 
-    Items are ranked by falling events (ties: by row). An item belongs to the head while the items before it
-    hold less than `shares[0]` of all events, so the item that crosses the border still is in the upper bucket
-    and the head is never empty.
+    Items are ranked by falling events (ties: by row). An item belongs to the head while the items
+    before it hold less than `shares[0]` of all events, so the item that crosses the border still is
+    in the upper bucket and the head is never empty.
 
     Args:
       events: `[N + 1]` integer training events; row 0 is padding and must be 0.
@@ -76,14 +81,17 @@ def assign_buckets(events: NDArray[Any], shares: Sequence[float]) -> PopularityB
     counts = np.asarray(events, np.int64)
     if counts.ndim != 1 or not counts.size or counts[0] != 0 or counts.min() < 0:
         raise LongtailError(
-            "item counts: expected [N + 1] events >= 0 with 0 for the padding row 0, received shape "
-            f"{counts.shape}, row 0 = {counts[:1].tolist()}, lowest {counts.min(initial=0)}"
+            "item counts: expected [N + 1] events >= 0 with 0 for the padding row 0, "
+            f"received shape {counts.shape}, row 0 = {counts[:1].tolist()}, "
+            f"lowest {counts.min(initial=0)}"
         )
     if len(shares) != 2 or min(shares) <= 0 or sum(shares) >= 1:
-        raise LongtailError(f"bucket_shares: expected two shares above 0 that sum to less than 1, received {shares}")
+        raise LongtailError(
+            f"bucket_shares: expected two shares above 0 that sum to less than 1, received {shares}"
+        )
     order = np.argsort(-counts, kind="stable")
     before = np.cumsum(counts[order]) - counts[order]
-    # Sums such as 0.1 + 0.2 lie above the number they mean: a border must not move by one item for that.
+    # Sums such as 0.1 + 0.2 lie above what they mean: that must not move a border by one item.
     borders = (np.cumsum(shares) - 1e-12) * counts.sum()
     bucket = np.empty(len(counts), np.int8)
     bucket[order] = np.searchsorted(borders, before, side="right")

@@ -1,7 +1,7 @@
-"""What happens beside the steps: checkpoints, validation with early stopping, progress, TensorBoard, NaN.
+"""What happens beside the steps: checkpoints, early stopping, progress, TensorBoard, NaN.
 
-Keras calls back once an execution of `train.steps_per_execution` steps, and at the end of each of its "epochs",
-which here are the periods between two evaluations.
+Keras calls back once an execution of `train.steps_per_execution` steps, and at the end of each of
+its "epochs", which here are the periods between two evaluations.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -25,21 +24,22 @@ _LINE_SECONDS = 10.0
 """Between two lines where no terminal shows a bar."""
 
 
-class StopOnNaN(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
-    """Ends a run whose loss is no longer a number. First in line, so that no checkpoint of it is written."""
+class StopOnNaN(keras.callbacks.Callback):
+    """Ends a run whose loss is no number. First in line, so that no checkpoint of it is written."""
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Raises LongtailFailure."""
         if logs and not math.isfinite(logs["loss"]):
             parts = ", ".join(f"{name} {value}" for name, value in logs.items())
             raise LongtailFailure(
-                f"the loss is not a number at step {int(self.model.optimizer.iterations)} ({parts}): the learning rate "
-                "is too high (train.learning_rate), the temperature too low (loss.temperature, ssl.temperature), or a "
-                "numeric feature or reward holds huge values; the last checkpoint is from before"
+                f"the loss is not a number at step {int(self.model.optimizer.iterations)} "
+                f"({parts}): the learning rate is too high (train.learning_rate), the temperature "
+                "too low (loss.temperature, ssl.temperature), or a numeric feature or reward "
+                "holds huge values; the last checkpoint is from before"
             )
 
 
-class CheckpointEvery(keras.callbacks.Callback):  # type: ignore[misc]
+class CheckpointEvery(keras.callbacks.Callback):
     """Writes a checkpoint at the end of the execution that passes a multiple of n steps."""
 
     def __init__(self, state: RunState, every: int) -> None:
@@ -56,11 +56,16 @@ class CheckpointEvery(keras.callbacks.Callback):  # type: ignore[misc]
         self._last = step
 
 
-class ValidationRecall(keras.callbacks.Callback):  # type: ignore[misc]
+class ValidationRecall(keras.callbacks.Callback):
     """Evaluates at the end of each period, keeps the best weights, stops when patience runs out."""
 
     def __init__(
-        self, state: RunState, validation: Validation, train: TrainConfig, steps_per_epoch: int, console: Console
+        self,
+        state: RunState,
+        validation: Validation,
+        train: TrainConfig,
+        steps_per_epoch: int,
+        console: Console,
     ) -> None:
         """Prepares the callback; `steps_per_epoch` is that of the data, for the records."""
         super().__init__()
@@ -86,19 +91,30 @@ class ValidationRecall(keras.callbacks.Callback):  # type: ignore[misc]
         self.figures = self._validation.figures(state.model)
         seconds = time.perf_counter() - started
         step = state.step
-        numbers = {name: round(float(value), 6) for name, value in {**self._losses, **self.figures}.items()}
+        numbers = {
+            name: round(float(value), 6) for name, value in {**self._losses, **self.figures}.items()
+        }
         known = {name: None if math.isnan(value) else value for name, value in numbers.items()}
         entry = {"step": step, "epoch": round(step / self._steps_per_epoch, 3), **known}
-        is_best = state.record({**entry, "evaluation_seconds": round(seconds, 2)}, self.figures[monitor], self._train.patience)
-        mark = "best so far" if is_best else f"best {state.progress.best:.4f} at step {state.progress.best_step}"
+        is_best = state.record(
+            {**entry, "evaluation_seconds": round(seconds, 2)},
+            self.figures[monitor],
+            self._train.patience,
+        )
+        mark = (
+            "best so far"
+            if is_best
+            else f"best {state.progress.best:.4f} at step {state.progress.best_step}"
+        )
         self._console.print(
-            f"  epoch {entry['epoch']:g}  {monitor} {self.figures[monitor]:.4f}  ({mark}) [dim]{seconds:.1f} s[/dim]",
+            f"  epoch {entry['epoch']:g}  {monitor} {self.figures[monitor]:.4f}  ({mark}) "
+            f"[dim]{seconds:.1f} s[/dim]",
             highlight=False,
         )
 
 
 class Speed:
-    """Examples a second of the training steps alone: evaluations and checkpoints are not counted."""
+    """Examples a second of the training steps alone, without evaluations and checkpoints."""
 
     def __init__(self, batch_size: int) -> None:
         self._batch_size, self._started, self._last = batch_size, time.perf_counter(), 0
@@ -120,17 +136,30 @@ class Speed:
         return self.steps * self._batch_size / self.seconds if self.seconds else 0.0
 
 
-class ProgressReport(keras.callbacks.Callback):  # type: ignore[misc]
-    """A bar on a terminal, a line every ten seconds elsewhere: steps, examples a second, loss, time left."""
+class ProgressReport(keras.callbacks.Callback):
+    """A bar on a terminal, lines elsewhere: steps, examples a second, loss, time left."""
 
-    def __init__(self, state: RunState, total_steps: int, batch_size: int, console: Console) -> None:
+    def __init__(
+        self, state: RunState, total_steps: int, batch_size: int, console: Console
+    ) -> None:
         """`total_steps` if patience does not run out."""
         super().__init__()
         self._state, self._total, self._console = state, total_steps, console
         self.speed = Speed(batch_size)
         self._step, self._said = state.step, time.perf_counter()
-        columns = [TextColumn("  training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}")]
-        self._bar = Bar(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal)
+        columns = [
+            TextColumn("  training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}"),
+        ]
+        self._bar = Bar(
+            *columns,
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
         self._task = self._bar.add_task("", total=total_steps, completed=self._step)
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
@@ -154,7 +183,9 @@ class ProgressReport(keras.callbacks.Callback):  # type: ignore[misc]
         now = time.perf_counter()
         if not self._console.is_terminal and now - self._said > _LINE_SECONDS:
             left = (self._total - step) * self.speed.seconds / max(self.speed.steps, 1)
-            self._console.print(f"  {step}/{self._total} {text}  {left:.0f} s left", highlight=False)
+            self._console.print(
+                f"  {step}/{self._total} {text}  {left:.0f} s left", highlight=False
+            )
             self._said = now
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
@@ -170,10 +201,12 @@ class ProgressReport(keras.callbacks.Callback):  # type: ignore[misc]
         return is_traced
 
 
-class Scalars(keras.callbacks.Callback):  # type: ignore[misc]
+class Scalars(keras.callbacks.Callback):
     """TensorBoard: losses and speed an execution, figures an evaluation."""
 
-    def __init__(self, state: RunState, log_dir: Path, speed: Speed, validation: ValidationRecall) -> None:
+    def __init__(
+        self, state: RunState, log_dir: Path, speed: Speed, validation: ValidationRecall
+    ) -> None:
         """Comes after the callbacks whose numbers it writes."""
         super().__init__()
         self._state, self._speed, self._validation = state, speed, validation
@@ -186,7 +219,9 @@ class Scalars(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Writes the figures."""
-        self._write({f"validation/{name}": value for name, value in self._validation.figures.items()})
+        self._write(
+            {f"validation/{name}": value for name, value in self._validation.figures.items()}
+        )
         self._writer.flush()
 
     def _write(self, values: dict[str, float]) -> None:

@@ -12,6 +12,17 @@ from preprocessing.features import Section
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
+class PopularityConfig(Section):
+    """Popularity as one more coordinate of both towers: log P of the item, times a weight that the query learns.
+
+    The angle between the towers then tells taste alone. In training the coordinate holds the popularity among the
+    training examples; at serving what it is now: recent events weigh more (``preprocess.half_life_days``).
+    """
+
+    strength: PositiveFloat = Field(1.0, description="factor on the coordinate at serving")
+    pseudo_events: PositiveFloat = Field(2.0, description="recent events that the long-term share counts as")
+
+
 class TowerConfig(Section):
     """Shape of both towers: embeddings, optional hidden layers, a linear output, L2 norm."""
 
@@ -19,6 +30,7 @@ class TowerConfig(Section):
     query_hidden: list[PositiveInt] = Field(default_factory=list)
     item_hidden: list[PositiveInt] = Field(default_factory=list)
     dropout: Share = Field(0.0, description="on the concatenated embeddings, training only")
+    popularity: PopularityConfig | None = Field(None, description="popularity coordinate, default: none")
     feature_dropout: Share = Field(0.0, description="probability of masking the id features of an example in training")
 
 
@@ -47,6 +59,9 @@ class TrainConfig(Section):
     batch_size: Annotated[int, Field(ge=2)] = 1024
     max_epochs: PositiveInt = 10
     learning_rate: PositiveFloat = 0.1
+    initial_accumulator: PositiveFloat = Field(
+        1e-6, description="adagrad's; with a mean loss Keras's 0.1 leaves rare rows where they started"
+    )
     optimizer: Literal["adagrad"] = Field("adagrad", description="sparse updates: a step's time does not grow with a vocabulary")
     evaluations_per_epoch: PositiveInt = 1
     patience: PositiveInt = Field(3, description="evaluations without a better validation figure before stopping")

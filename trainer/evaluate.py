@@ -2,8 +2,8 @@
 
     python -m trainer.evaluate CONFIG [--set section.key=value]
 
-Nothing is chosen on test here: the model comes from `model/best` (early stopping on validation), ALS is tuned
-on validation, and test is ranked once by each. See `protocol` for what is measured.
+Nothing is chosen on test here: the model comes from `model/best` (early stopping on validation),
+ALS is tuned on validation, and test is ranked once by each. See `protocol` for what is measured.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +33,13 @@ from preprocessing.config_io import load_config
 from preprocessing.errors import LongtailError
 from preprocessing.progress import Stages
 from trainer.baselines import ALS, OwnFrequent, Popularity, Ranker, read_user_items, tune_als
-from trainer.buckets import GROUPS, MODES, PopularityBuckets, assign_buckets
+from trainer.buckets import PopularityBuckets, assign_buckets
 from trainer.config import TrainerSections
 from trainer.functional.metrics import Ints, Targets
 from trainer.input_fn import evaluation_queries
+from trainer.judge import Clock, headline, judge, long_tail_curve
 from trainer.model import load_model
-from trainer.protocol import Measured, QuerySplit, csr_of, log_spaced, measure, paired_difference
+from trainer.protocol import QuerySplit, csr_of
 from trainer.report import render_html, render_table
 from trainer.retrieval import item_embeddings, query_embeddings, top_items
 
@@ -47,11 +47,10 @@ METRICS, REPORT = "metrics.json", "report.html"
 SPLITS = ("validation", "test")
 _FORMAT = 1
 """Of metrics.json; part of the fingerprint, so that a new format is never taken from an old run."""
-_CURVE_POINTS = 200
 
 
 class TwoTower:
-    """The trained model as a ranker: exact inner products against every item, known to training or not."""
+    """The trained model as a ranker: exact inner products against every item, unseen ones too."""
 
     name = "model"
 
@@ -62,7 +61,9 @@ class TwoTower:
     def rank(self, queries: QuerySplit, k: int, exclude_seen: bool) -> Ints:
         """See `baselines.Ranker`."""
         users = query_embeddings(self._model, queries.features, self._batch_users)
-        rows, _ = top_items(users, self._items, k, queries.exclude if exclude_seen else None, self._batch_users)
+        rows, _ = top_items(
+            users, self._items, k, queries.exclude if exclude_seen else None, self._batch_users
+        )
         return np.asarray(rows, np.int64)
 
 
@@ -75,10 +76,11 @@ def evaluate(
     command: str | None = None,
     stages: Stages | None = None,
 ) -> dict[str, Any]:
-    """Measures model and baselines on validation and test; writes metrics.json, report.html and a manifest.
+    """Measures model and baselines on validation and test; writes metrics.json, report.html and a
+    manifest.
 
-    Does nothing but read metrics.json where the manifest in `output_dir` matches the `evaluate` section, the
-    seed, the data and the model.
+    Does nothing but read metrics.json where the manifest in `output_dir` matches the `evaluate`
+    section, the seed, the data and the model.
 
     Args:
       config: the sections of the trainer.
@@ -97,7 +99,9 @@ def evaluate(
     stages = stages or Stages()
     data, trained = _finished(data_dir, "preprocess"), _finished(model_dir, "train")
     settings = config.evaluate.model_dump(mode="json")
-    wanted = fingerprint(_FORMAT, config.name, config.seed, settings, data["fingerprint"], trained["fingerprint"])
+    wanted = fingerprint(
+        _FORMAT, config.name, config.seed, settings, data["fingerprint"], trained["fingerprint"]
+    )
     if is_current(output_dir, wanted):
         stages.console.print(f"  evaluation is current: {output_dir}", highlight=False)
         loaded: dict[str, Any] = json.loads((output_dir / METRICS).read_text())
@@ -111,16 +115,22 @@ def evaluate(
         # Without the places of this machine: reports are passed on.
         "config": config.model_dump(mode="json", exclude={"work_dir", "data"}),
     }
-    metrics["data"] = {key: value for key, value in data.items() if key not in ("fingerprint", "libraries")}
+    metrics["data"] = {
+        key: value for key, value in data.items() if key not in ("fingerprint", "libraries")
+    }
     metrics["history"] = _history(model_dir)
     with stages.stage("writing the report"), whole_directory(output_dir) as temporary:
         (temporary / METRICS).write_text(json.dumps(metrics, indent=1, allow_nan=False) + "\n")
         (temporary / REPORT).write_text(render_html(metrics), encoding="utf-8")
-        write_manifest(temporary, wanted, {"headline": metrics["headline"], "seconds": metrics["seconds"]})
+        write_manifest(
+            temporary, wanted, {"headline": metrics["headline"], "seconds": metrics["seconds"]}
+        )
     return metrics
 
 
-def collect(config: TrainerSections, data_dir: Path, model_dir: Path, stages: Stages) -> dict[str, Any]:
+def collect(
+    config: TrainerSections, data_dir: Path, model_dir: Path, stages: Stages
+) -> dict[str, Any]:
     """Every figure of metrics.json that comes from ranking; see `evaluate`."""
     settings = config.evaluate
     with stages.stage("loading the model and the queries"):
@@ -130,12 +140,14 @@ def collect(config: TrainerSections, data_dir: Path, model_dir: Path, stages: St
         splits = {name: read_split(data_dir, name, buckets.num_items) for name in SPLITS}
     clock = Clock()
     with stages.stage("embedding the catalogue"), clock("model / items"):
-        rankers: list[Ranker] = [TwoTower(model, item_embeddings(model, table), settings.batch_users)]
+        rankers: list[Ranker] = [
+            TwoTower(model, item_embeddings(model, table), settings.batch_users)
+        ]
     grid: list[dict[str, Any]] = []
-    for name in settings.baselines:
-        if name == "popularity":
+    for baseline in settings.baselines:
+        if baseline == "popularity":
             rankers.append(Popularity(buckets.events))
-        elif name == "own_frequent":
+        elif baseline == "own_frequent":
             rankers.append(OwnFrequent())
         else:
             als, grid = _tuned_als(config, data_dir, splits["validation"], buckets, stages, clock)
@@ -169,7 +181,10 @@ def _tuned_als(
     settings, als = config.evaluate, config.evaluate.als
     total = len(als.factors) * len(als.regularization) * len(als.alpha)
     done: list[dict[str, Any]] = []
-    with stages.stage(f"tuning ALS, {total} settings", lambda: len(done), total), clock("als / tune"):
+    with (
+        stages.stage(f"tuning ALS, {total} settings", lambda: len(done), total),
+        clock("als / tune"),
+    ):
         return tune_als(
             read_user_items(data_dir, buckets.num_items),
             validation,
@@ -183,88 +198,24 @@ def _tuned_als(
         )
 
 
-def judge(
-    split: QuerySplit, rankers: Sequence[Ranker], buckets: PopularityBuckets, ks: Sequence[int], clock: Clock
-) -> dict[str, Any]:
-    """Figures of every ranker and mode on one split, and the paired differences of the model to the others.
-
-    Returns:
-      `users`; `rankers[name][mode]`, the cells of `protocol.measure`; `model_minus[name][mode][group]`,
-      differences of the recall at the largest k. The own frequent items have no mode `new`.
-    """
-    found: dict[str, dict[str, Measured]] = {}
-    for ranker in rankers:
-        for mode in MODES:
-            if mode == "new" and isinstance(ranker, OwnFrequent):
-                continue  # it has nothing to recommend: a row of zeros would only mislead
-            with clock(f"{ranker.name} / {split.name} {mode}"):
-                ranked = ranker.rank(split, ks[-1], exclude_seen=mode == "new")
-            found.setdefault(ranker.name, {})[mode] = measure(ranked, split.targets_of(mode), buckets, ks)
-    versus = {
-        name: {
-            mode: {g: paired_difference(found["model"][mode].recall[g], theirs.recall[g]) for g in GROUPS}
-            for mode, theirs in modes.items()
-        }
-        for name, modes in found.items()
-        if name != "model"
-    }
-    rankings = {name: {mode: one.cells for mode, one in modes.items()} for name, modes in found.items()}
-    return {"users": split.num_users, "rankers": rankings, "model_minus": versus}
-
-
-def headline(model: dict[str, Any]) -> dict[str, float | None]:
-    """Flat figures of the model, `recall@100/new`, `recall@100/new/tail`: for gates and comparisons of runs."""
-    flat: dict[str, float | None] = {}
-    for mode, cells in model.items():
-        for group in GROUPS:
-            for key, value in cells[group].items():
-                metric, _, error = key.partition("/")
-                if "@" in metric and not error:
-                    flat[f"{metric}/{mode}" + ("" if group == "overall" else f"/{group}")] = value
-        for key in ("coverage", "gini", "mean_popularity"):
-            flat[f"{key}/{mode}"] = cells["exposure"][key]
-    return flat
-
-
-def long_tail_curve(buckets: PopularityBuckets) -> dict[str, list[int]]:
-    """Events by popularity rank of the items with events, at up to 200 ranks spaced evenly on a log scale."""
-    events = np.sort(buckets.events[buckets.events > 0])[::-1]
-    ranks = log_spaced(events.size, _CURVE_POINTS)
-    return {"rank": ranks.tolist(), "events": events[ranks - 1].tolist()}
-
-
 def read_split(data_dir: Path, name: str, num_items: int) -> QuerySplit:
-    """The queries of a split with their targets and what the users had seen, as `protocol` takes them."""
+    """The queries of a split, their targets and what the users had seen, for `protocol`."""
     queries = evaluation_queries(data_dir, name)
     users = np.arange(len(queries))
     wanted = np.repeat(users, np.diff(queries.targets.row_splits))
     had = np.repeat(users, np.diff(queries.seen.row_splits))
     seen = csr_of(had, queries.seen.values, queries.seen_counts.values, (len(users), num_items + 1))
-    return QuerySplit(name, queries.features, Targets.from_pairs(wanted, queries.targets.values, len(users)), seen)
-
-
-class Clock:
-    """Seconds by what was done: finer than the stages that people see."""
-
-    def __init__(self) -> None:
-        self._seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, part: str) -> Iterator[None]:
-        """Adds the seconds of the block to a part."""
-        started = time.perf_counter()
-        yield
-        self._seconds[part] = self._seconds.get(part, 0.0) + time.perf_counter() - started
-
-    def rounded(self) -> dict[str, float]:
-        """All parts, to 10 ms."""
-        return {part: round(seconds, 2) for part, seconds in self._seconds.items()}
+    return QuerySplit(
+        name, queries.features, Targets.from_pairs(wanted, queries.targets.values, len(users)), seen
+    )
 
 
 def _finished(directory: Path, verb: str) -> dict[str, Any]:
     manifest = read_manifest(directory)
     if manifest is None:
-        raise LongtailError(f"expected a finished {directory}, found no {MANIFEST}: run {verb} first")
+        raise LongtailError(
+            f"expected a finished {directory}, found no {MANIFEST}: run {verb} first"
+        )
     return manifest
 
 
@@ -274,14 +225,21 @@ def _history(model_dir: Path) -> list[dict[str, Any]]:
         records = json.loads((model_dir / "history.json").read_text())
     except (FileNotFoundError, json.JSONDecodeError):
         return []
-    return [{k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in r.items()} for r in records]
+    return [
+        {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in r.items()}
+        for r in records
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point for the clouds."""
-    parser = argparse.ArgumentParser(prog="python -m trainer.evaluate", description="Evaluate a trained model.")
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer.evaluate", description="Evaluate a trained model."
+    )
     parser.add_argument("config", help="YAML file")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a value")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a value"
+    )
     parser.add_argument("--data-dir", type=Path, help="default: WORK_DIR/data")
     parser.add_argument("--model-dir", type=Path, help="default: WORK_DIR/model")
     parser.add_argument("--output-dir", type=Path, help="default: WORK_DIR/evaluation")

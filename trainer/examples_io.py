@@ -21,7 +21,7 @@ Columns = dict[str, "NDArray[Any] | Ragged"]
 
 
 def query_spec(data_dir: Path) -> dict[str, Any]:
-    """Parse spec of the query side: one value or a ragged list, and the history (empty where there is none)."""
+    """Parse spec of the query side: single values, ragged lists, and the history (maybe empty)."""
     spec: dict[str, Any] = {}
     for name, feature in open_transform(data_dir, "query").transformed_feature_spec().items():
         if isinstance(feature, tf.io.FixedLenFeature):
@@ -51,7 +51,10 @@ def example_files(data_dir: Path, split: str) -> list[str]:
     """
     directory = Path(data_dir) / "examples" / split
     if not directory.is_dir():
-        raise LongtailError(f"expected examples in {directory}, found none: run preprocess (python -m preprocessing.run)")
+        raise LongtailError(
+            f"expected examples in {directory}, found none: run preprocess (python -m "
+            "preprocessing.run)"
+        )
     return sorted(str(path) for path in directory.glob("part-*.tfrecord"))
 
 
@@ -69,7 +72,9 @@ def read_columns(files: Sequence[str], spec: dict[str, Any]) -> Columns:
       LongtailError: a file is damaged or does not fit the spec.
     """
     records = tf.data.TFRecordDataset(list(files)).batch(_PARSED_AT_ONCE)
-    batches = records.map(lambda raw: tf.io.parse_example(raw, spec), num_parallel_calls=tf.data.AUTOTUNE)
+    batches = records.map(
+        lambda raw: tf.io.parse_example(raw, spec), num_parallel_calls=tf.data.AUTOTUNE
+    )
     parts: dict[str, list[Any]] = {name: [] for name in spec}
     try:
         for batch in batches:
@@ -77,19 +82,25 @@ def read_columns(files: Sequence[str], spec: dict[str, Any]) -> Columns:
                 parts[name].append(_to_numpy(values))
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
         raise LongtailError(
-            f"the examples in {Path(files[0]).parent} cannot be parsed ({error.message}): run preprocess again"
+            f"the examples in {Path(files[0]).parent} cannot be parsed ({error.message}): run "
+            "preprocess again"
         ) from error
     return {name: _join(parts[name], spec[name]) for name in spec}
 
 
 def pad(lists: Ragged, width: int) -> NDArray[Any]:
-    """`[n, width]` of lists, zeros after the values; of a longer list the *last* values, the newest of a history."""
+    """Fills lists up with zeros behind the values, to `[n, width]`.
+
+    Of a longer list the last values stay: the newest of a history.
+    """
     sizes = np.diff(lists.row_splits)
     kept = np.minimum(sizes, width)
     rows = np.repeat(np.arange(len(lists)), kept)
     places = np.arange(kept.sum()) - np.repeat(np.cumsum(kept) - kept, kept)
     dense = np.zeros((len(lists), width), lists.values.dtype)
-    dense[rows, places] = lists.values[np.repeat(lists.row_splits[:-1] + sizes - kept, kept) + places]
+    dense[rows, places] = lists.values[
+        np.repeat(lists.row_splits[:-1] + sizes - kept, kept) + places
+    ]
     return dense
 
 

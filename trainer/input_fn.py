@@ -1,7 +1,7 @@
 """Training batches and evaluation queries.
 
-Training data are infinite and a function of (seed, epoch, step) alone: starting at a step gives exactly the batches
-that an uninterrupted run would see from there on.
+Training data are infinite and a function of (seed, epoch, step) alone: starting at a step gives
+exactly the batches that an uninterrupted run would see from there on.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PREFETCHED = 8
 
 
 class TrainingData:
-    """The training examples: dense arrays in memory where they fit, else a stream from their files."""
+    """The training examples: dense arrays in memory where they fit, else a stream from files."""
 
     def __init__(self, data_dir: Path, config: TrainerSections) -> None:
         """Reads the examples, unless there are more than `train.shuffle_buffer`.
@@ -36,21 +36,25 @@ class TrainingData:
           config: `train`, `features` and `seed` are read.
 
         Raises:
-          LongtailError: there are no examples, fewer than a batch, or files that do not fit the item counts.
+          LongtailError: there are no examples, fewer than a batch, or files that do not fit the
+          item counts.
         """
         self._data_dir, self._config = Path(data_dir), config
         self._files = example_files(self._data_dir, "train")
-        self.num_examples = int(ItemTable.load(self._data_dir, config.feature_list).counts_examples.sum())
+        self.num_examples = int(
+            ItemTable.load(self._data_dir, config.feature_list).counts_examples.sum()
+        )
         batch = config.train.batch_size
         if not self.num_examples or not self._files:
             raise LongtailError(
-                f"expected training examples in {data_dir}/examples/train, received none: every interaction was "
-                "filtered or rejected; see the counts in data/manifest.json, preprocess.* and data.min_reward"
+                f"expected training examples in {data_dir}/examples/train, received none: every "
+                "interaction was filtered or rejected; see the counts in data/manifest.json, "
+                "preprocess.* and data.min_reward"
             )
         if self.num_examples < batch:
             raise LongtailError(
-                f"expected at least one batch of train.batch_size={batch} examples, received {self.num_examples}: "
-                "lower train.batch_size"
+                f"expected at least one batch of train.batch_size={batch} examples, received "
+                f"{self.num_examples}: lower train.batch_size"
             )
         self.steps_per_epoch = self.num_examples // batch
         self._widths = {"history": config.feature_list.history_length}
@@ -69,8 +73,9 @@ class TrainingData:
           start_step: number of steps done.
 
         Returns:
-          Dicts: query features `[B]` or `[B, n]`, `history [B, L]` (oldest first, zeros after), `item [B]` int32
-          rows, `reward [B]`. A rest of an epoch smaller than a batch is left out of that epoch.
+          Dicts: query features `[B]` or `[B, n]`, `history [B, L]` (oldest first, zeros after),
+          `item [B]` int32 rows, `reward [B]`. A rest of an epoch smaller than a batch is left out
+          of that epoch.
         """
         first, skipped = divmod(start_step, self.steps_per_epoch)
         epochs = tf.data.Dataset.range(first, np.iinfo(np.int64).max)
@@ -85,13 +90,16 @@ class TrainingData:
         found = len(read["item"])
         if found != self.num_examples:
             raise LongtailError(
-                f"{self._data_dir}: item_counts.parquet names {self.num_examples} training examples, the files hold "
-                f"{found}: they are of different runs; run preprocess again"
+                f"{self._data_dir}: item_counts.parquet names {self.num_examples} training "
+                f"examples, the files hold {found}: they are of different runs; run preprocess "
+                "again"
             )
         if not self._config.feature_list.sequences.names:
             del read["history"]
         return {
-            name: tf.constant(pad(values, self._widths[name]) if isinstance(values, Ragged) else values)
+            name: tf.constant(
+                pad(values, self._widths[name]) if isinstance(values, Ragged) else values
+            )
             for name, values in read.items()
         }
 
@@ -100,7 +108,9 @@ class TrainingData:
         shape = [self.steps_per_epoch, batch]
 
         def shuffled(number: NDArray[np.int64]) -> NDArray[np.int32]:
-            order = np.random.default_rng([self._config.seed, int(number)]).permutation(self.num_examples)
+            order = np.random.default_rng([self._config.seed, int(number)]).permutation(
+                self.num_examples
+            )
             return order[: shape[0] * batch].reshape(shape).astype(np.int32)
 
         rows = tf.ensure_shape(tf.numpy_function(shuffled, [epoch], tf.int32), shape)
@@ -114,9 +124,15 @@ class TrainingData:
         train, seed = self._config.train, self._config.seed + epoch
         spec = training_spec(self._data_dir)
         files = tf.data.Dataset.from_tensor_slices(self._files).shuffle(len(self._files), seed=seed)
-        records = files.interleave(tf.data.TFRecordDataset, cycle_length=_READERS, deterministic=True)
-        batches = records.shuffle(train.shuffle_buffer, seed=seed).batch(train.batch_size, drop_remainder=True)
-        return batches.map(lambda raw: self._parse(raw, spec), num_parallel_calls=2, deterministic=True)
+        records = files.interleave(
+            tf.data.TFRecordDataset, cycle_length=_READERS, deterministic=True
+        )
+        batches = records.shuffle(train.shuffle_buffer, seed=seed).batch(
+            train.batch_size, drop_remainder=True
+        )
+        return batches.map(
+            lambda raw: self._parse(raw, spec), num_parallel_calls=2, deterministic=True
+        )
 
     def _parse(self, raw: tf.Tensor, spec: dict[str, Any]) -> dict[str, tf.Tensor]:
         parsed = tf.io.parse_example(raw, spec)
@@ -131,8 +147,10 @@ class TrainingData:
         return tf.cast(values, tf.int32) if values.dtype == tf.int64 else values
 
 
-def training_dataset(data_dir: Path, config: TrainerSections, start_step: int = 0) -> tf.data.Dataset:
-    """Infinite, repeatable batches; see `TrainingData`, which reads the examples once for several datasets."""
+def training_dataset(
+    data_dir: Path, config: TrainerSections, start_step: int = 0
+) -> tf.data.Dataset:
+    """Infinite, repeatable batches; see `TrainingData`, which serves several starts."""
     return TrainingData(data_dir, config).dataset(start_step)
 
 
@@ -180,6 +198,8 @@ def evaluation_queries(data_dir: Path, split: str) -> EvaluationQueries:
     lists = [read.pop(name) for name in ("targets", "seen", "seen_counts")]
     features = {}
     for name, values in read.items():
-        longest = int(np.diff(values.row_splits).max(initial=1)) if isinstance(values, Ragged) else 0
+        longest = (
+            int(np.diff(values.row_splits).max(initial=1)) if isinstance(values, Ragged) else 0
+        )
         features[name] = pad(values, longest) if isinstance(values, Ragged) else values
-    return EvaluationQueries(features, users, *lists)  # type: ignore[arg-type]  # lists of the spec above
+    return EvaluationQueries(features, users, *lists)

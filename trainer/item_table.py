@@ -15,6 +15,9 @@ from preprocessing.errors import LongtailError
 from preprocessing.features import Feature, FeatureList
 from trainer.keras_gate import tf
 
+ROW = "row"
+"""Beside an item's features: its row, by which it finds what belongs to the item and is no feature."""
+
 
 @dataclass(frozen=True)
 class ItemTable:
@@ -23,10 +26,12 @@ class ItemTable:
     Attributes:
       ids: `[N + 1]` raw keys as bytes; `b""` at row 0.
       titles: `[N + 1]` what people read.
-      features: name -> `[N + 1]` or `[N + 1, max_length]`, int32 indices or float32; and `<name>_weights`
-        of weighted features. Tensors, so that a graph holds a reference and gathers from them.
+      features: name -> `[N + 1]` or `[N + 1, max_length]`, int32 indices or float32; and
+        `<name>_weights` of weighted features. Tensors, so that a graph holds a reference and
+        gathers from them.
       counts_examples: `[N + 1]` training examples with the item as target.
       counts_events: `[N + 1]` training interactions with the item.
+      counts_recent: `[N + 1]` the same, each weighing 2^(-age / half-life).
     """
 
     ids: NDArray[Any]
@@ -34,6 +39,7 @@ class ItemTable:
     features: dict[str, tf.Tensor]
     counts_examples: NDArray[np.int64]
     counts_events: NDArray[np.int64]
+    counts_recent: NDArray[np.float64]
 
     @property
     def num_items(self) -> int:
@@ -58,8 +64,8 @@ class ItemTable:
         missing = [name for name in wanted if name not in table.column_names]
         if missing:
             raise LongtailError(
-                f"{data_dir}/items/items.parquet: expected columns {wanted}, received {table.column_names}: "
-                f"{missing} changed since preprocess ran; run it again"
+                f"{data_dir}/items/items.parquet: expected columns {wanted}, received "
+                f"{table.column_names}: {missing} changed since preprocess ran; run it again"
             )
         dense: dict[str, tf.Tensor] = {}
         for feature in columns:
@@ -67,15 +73,18 @@ class ItemTable:
             if feature.weights_name:
                 dense[feature.weights_name] = _dense(table[feature.weights_name], feature)
         keys = [key.encode() if isinstance(key, str) else key for key in table["item"].to_pylist()]
-        # Objects and not a fixed width: `S` arrays drop trailing zero bytes and pad to the longest key.
+        # Objects and not a fixed width: `S` arrays drop trailing zero bytes and pad to the longest
+        # key.
         ids = np.array([b"", *keys], object)
         titles = np.array(["", *(title or "" for title in table["title"].to_pylist())], object)
-        examples, events = _counts(Path(data_dir) / "item_counts.parquet", len(keys))
-        return cls(ids, titles, dense, examples, events)
+        examples, events, recent = _counts(Path(data_dir) / "item_counts.parquet", len(keys))
+        return cls(ids, titles, dense, examples.astype(np.int64), events.astype(np.int64), recent)
 
     def gather(self, rows: ArrayLike | tf.Tensor) -> dict[str, tf.Tensor]:
-        """Features of `rows [m]` (int32 or int64): name -> `[m]` or `[m, max_length]`."""
-        return {name: tf.gather(values, rows) for name, values in self.features.items()}
+        """Features of `rows [m]` (int32 or int64): name -> `[m]` or `[m, max_length]`, and the rows as `ROW`."""
+        return {ROW: tf.cast(rows, tf.int32)} | {
+            name: tf.gather(v, rows) for name, v in self.features.items()
+        }
 
     def uniform_rows(self, m: int, seed: tf.Tensor) -> tf.Tensor:
         """Draws `[m]` int32 rows uniformly, with replacement, never padding.
@@ -84,7 +93,9 @@ class ItemTable:
           m: how many.
           seed: `[2]` integers; the same seed draws the same rows, eagerly and in a graph.
         """
-        return tf.random.stateless_uniform([m], seed, minval=1, maxval=self.num_items + 1, dtype=tf.int32)
+        return tf.random.stateless_uniform(
+            [m], seed, minval=1, maxval=self.num_items + 1, dtype=tf.int32
+        )
 
 
 def _read(path: Path) -> pa.Table:
@@ -95,14 +106,20 @@ def _read(path: Path) -> pa.Table:
             f"expected {path}, found none: run preprocess (python -m preprocessing.run) first"
         ) from error
     except (pa.ArrowInvalid, OSError) as error:
-        raise LongtailError(f"{path} cannot be read as Parquet ({error}): run preprocess again") from error
+        raise LongtailError(
+            f"{path} cannot be read as Parquet ({error}): run preprocess again"
+        ) from error
 
 
 def _dense(column: pa.ChunkedArray, feature: Feature) -> tf.Tensor:
     """A column with padding before it: `[N + 1]`, or `[N + 1, max_length]` of a list column."""
     values = column.combine_chunks()
     is_list = pa.types.is_list(values.type) or pa.types.is_large_list(values.type)
-    kind = np.float32 if pa.types.is_floating(values.type.value_type if is_list else values.type) else np.int32
+    kind = (
+        np.float32
+        if pa.types.is_floating(values.type.value_type if is_list else values.type)
+        else np.int32
+    )
     if not is_list:
         flat = np.nan_to_num(values.to_numpy(zero_copy_only=False).astype(np.float64))
         return tf.constant(np.concatenate([[0], flat]).astype(kind))
@@ -113,21 +130,23 @@ def _dense(column: pa.ChunkedArray, feature: Feature) -> tf.Tensor:
     rows = np.repeat(np.arange(1, len(values) + 1), sizes)
     starts = np.cumsum(sizes) - sizes
     places = np.arange(sizes.sum()) - np.repeat(starts, sizes)
-    dense[rows, places] = values.values.to_numpy(zero_copy_only=False)[np.repeat(offsets[:-1], sizes) + places]
+    dense[rows, places] = values.values.to_numpy(zero_copy_only=False)[
+        np.repeat(offsets[:-1], sizes) + places
+    ]
     return tf.constant(dense)
 
 
-def _counts(path: Path, num_items: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """`[N + 1]` examples and events; items that are not listed have none."""
+def _counts(path: Path, num_items: int) -> list[NDArray[np.float64]]:
+    """`[N + 1]` examples, events and recent events; items that are not listed have none."""
     table = _read(path)
     rows = table["item"].to_numpy().astype(np.int64)
-    if rows.size and not (1 <= rows.min() and rows.max() <= num_items):
+    if rows.size and not (rows.min() >= 1 and rows.max() <= num_items):
         raise LongtailError(
             f"{path}: expected rows from 1 to {num_items}, received {rows.min()} to {rows.max()}: "
             "it belongs to another item table; run preprocess again"
         )
     counts = []
-    for name in ("examples", "events"):
-        counts.append(np.zeros(num_items + 1, np.int64))
+    for name in ("examples", "events", "recent"):
+        counts.append(np.zeros(num_items + 1))
         counts[-1][rows] = table[name].to_numpy()
-    return counts[0], counts[1]
+    return counts

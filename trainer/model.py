@@ -1,4 +1,4 @@
-"""The recall model: two towers, the retrieval task and, where wanted, self-supervision of the item tower."""
+"""The recall model: two towers, the retrieval task and self-supervision of the item tower."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from preprocessing.errors import LongtailError
 from preprocessing.features import FeatureList
 from trainer.config import TrainerSections
 from trainer.functional.logq import log_probability_per_draw
-from trainer.item_table import ItemTable
+from trainer.item_table import ROW, ItemTable
 from trainer.keras_gate import tf, tfrs
 from trainer.optimizer import SparseAdagrad
+from trainer.popularity import Popularity
 from trainer.retrieval_task import RetrievalTask
 from trainer.ssl_task import SelfSupervisedTask
 from trainer.towers import ItemTower, QueryTower
@@ -25,27 +26,33 @@ BEST_WEIGHTS = Path("best") / "weights"
 Features = Mapping[str, tf.Tensor]
 
 
-class RecallModel(tfrs.Model):  # type: ignore[misc]  # TFRS has no types
+class RecallModel(tfrs.Model):
     """L = L_main + alpha L_self.
 
-    A batch names its items by row; their features are gathered from the item table inside the graph. Self-supervision
-    draws its items uniformly from the same table, so that the tail teaches as much as the head.
+    A batch names its items by row; their features are gathered from the item table inside the
+    graph. Self-supervision draws its items uniformly from the same table, so that the tail teaches
+    as much as the head.
     """
 
     def __init__(
-        self, config: TrainerSections, item_table: ItemTable, sizes: Mapping[str, int], relatedness: Any = None
+        self,
+        config: TrainerSections,
+        item_table: ItemTable,
+        sizes: Mapping[str, int],
+        relatedness: Any = None,
     ) -> None:
         """Sets the model up.
 
         Args:
-          config: sections `features`, `towers`, `loss`, `ssl`, `data.reward_weights` and `seed` are read.
+          config: sections `features`, `towers`, `loss`, `ssl`, `data.reward_weights` and `seed` are
+            read.
           item_table: the catalogue.
           sizes: rows of each embedding table.
           relatedness: `[k, k]` mutual information of the maskable features, for correlated masks.
         """
         super().__init__(name="recall")
         features = config.feature_list
-        self.dim = int(config.towers.dim)
+        self.dim = int(config.towers.dim) + bool(config.towers.popularity)
         self._seed, self._reward_weights = config.seed, config.data.reward_weights
         self._has_dropout = bool(config.towers.dropout or config.towers.feature_dropout)
         self._item_table = item_table
@@ -60,6 +67,11 @@ class RecallModel(tfrs.Model):  # type: ignore[misc]  # TFRS has no types
         )
         examples = item_table.counts_examples
         self._log_q = log_probability_per_draw(examples, max(int(examples.sum()), 1))
+        self._popularity = None
+        if config.towers.popularity:
+            self._popularity = Popularity(
+                config.towers.popularity, config.loss.temperature, item_table
+            )
         self.ssl_task: SelfSupervisedTask | None = None
         if config.ssl.enabled:
             self._alpha, self._ssl_batch = config.ssl.alpha, config.ssl.batch_size
@@ -73,7 +85,9 @@ class RecallModel(tfrs.Model):  # type: ignore[misc]  # TFRS has no types
             )
         # Traced once and kept: a new tf.function an evaluation would trace anew each time.
         self.embed_items = tf.function(
-            lambda batch: self.item_tower(batch), reduce_retracing=True, autograph=False
+            lambda batch: self._with_popularity(self.item_tower(batch), batch),
+            reduce_retracing=True,
+            autograph=False,
         )
         self.embed_queries = tf.function(
             lambda batch: self.query_tower(batch), reduce_retracing=True, autograph=False
@@ -91,12 +105,16 @@ class RecallModel(tfrs.Model):  # type: ignore[misc]  # TFRS has no types
         """The loss of a batch; see `losses_of`."""
         return self.losses_of(inputs, tf.constant(0, tf.int64), training)["loss"]
 
-    def losses_of(self, batch: Features, step: tf.Tensor, training: bool = True) -> dict[str, tf.Tensor]:
+    def losses_of(
+        self, batch: Features, step: tf.Tensor, training: bool = True
+    ) -> dict[str, tf.Tensor]:
         """The parts of the loss.
 
         Args:
-          batch: query features `[B]` or `[B, n]`, `history [B, L]`, `item [B]` rows and `reward [B]`.
-          step: number of the training step; repeating a step repeats its dropout, masks and drawn items.
+          batch: query features `[B]` or `[B, n]`, `history [B, L]`, `item [B]` rows and `reward
+            [B]`.
+          step: number of the training step; repeating a step repeats its dropout, masks and drawn
+            items.
           training: whether dropout is on.
 
         Returns:
@@ -106,6 +124,8 @@ class RecallModel(tfrs.Model):  # type: ignore[misc]  # TFRS has no types
         seeds = tf.random.experimental.stateless_split([self._seed, tf.cast(step, tf.int32)], 3)
         queries = self.query_tower(batch, training=training, seed=seeds[0])
         items = self.item_tower(self._item_table.gather(rows), training=training, seed=seeds[1])
+        if self._popularity is not None:
+            items = self._popularity.append(items, self._popularity.trained(rows))
         main = self.main_task(
             queries,
             items,
@@ -120,7 +140,16 @@ class RecallModel(tfrs.Model):  # type: ignore[misc]  # TFRS has no types
         own = self.ssl_task(self._item_table.gather(drawn), item_tower=self.item_tower, step=step)
         return {"loss": main + self._alpha * own, "main_loss": main, "ssl_loss": own}
 
-    @tf.autograph.experimental.do_not_convert  # no Python branches on tensors: converting only costs time
+    def _with_popularity(self, items: tf.Tensor, batch: Features) -> tf.Tensor:
+        """Items `[B, dim]` as they are served: of rows of the table, or of raw features of an item that is not in it."""
+        if self._popularity is None:
+            return items
+        return self._popularity.append(
+            items, self._popularity.served(batch.get(ROW), tf.shape(items)[0])
+        )
+
+    # No Python branch depends on a tensor: converting the code would only cost time.
+    @tf.autograph.experimental.do_not_convert
     def train_step(self, data: Features) -> dict[str, tf.Tensor]:
         """One step: TFRS's without its metrics, which would cost more than they tell."""
         with tf.GradientTape() as tape:
@@ -131,7 +160,7 @@ class RecallModel(tfrs.Model):  # type: ignore[misc]  # TFRS has no types
         return losses
 
     def weights_checkpoint(self) -> tf.train.Checkpoint:
-        """The weights of both towers, without the optimizer: what is kept of the best evaluation."""
+        """The weights of both towers, without the optimizer: what the best evaluation keeps."""
         return tf.train.Checkpoint(query_tower=self.query_tower, item_tower=self.item_tower)
 
 
@@ -147,7 +176,7 @@ def build_model(config: TrainerSections, data_dir: Path) -> RecallModel:
     correlated = config.ssl.enabled and config.ssl.augmentation == "correlated"
     relatedness = mutual_information(data_dir, features) if correlated else None
     model = RecallModel(config, item_table, table_sizes(data_dir, features), relatedness)
-    optimizer = SparseAdagrad(config.train.learning_rate)
+    optimizer = SparseAdagrad(config.train.learning_rate, config.train.initial_accumulator)
     optimizer.build(model.trainable_variables)
     model.compile(optimizer=optimizer, steps_per_execution=config.train.steps_per_execution)
     return model
@@ -161,7 +190,9 @@ def load_model(config: TrainerSections, data_dir: Path, model_dir: Path) -> Reca
     """
     prefix = Path(model_dir) / BEST_WEIGHTS
     if not prefix.with_name(prefix.name + ".index").is_file():
-        raise LongtailError(f"expected trained weights in {prefix.parent}, found none: run train first")
+        raise LongtailError(
+            f"expected trained weights in {prefix.parent}, found none: run train first"
+        )
     model = build_model(config, data_dir)
     try:
         restored = model.weights_checkpoint().read(str(prefix))
@@ -169,8 +200,8 @@ def load_model(config: TrainerSections, data_dir: Path, model_dir: Path) -> Reca
         restored.expect_partial()
     except (AssertionError, ValueError, tf.errors.OpError) as error:
         raise LongtailError(
-            f"the weights in {prefix.parent} do not fit the configuration or the data ({str(error).splitlines()[0]}): "
-            "train again"
+            f"the weights in {prefix.parent} do not fit the configuration or the data "
+            f"({str(error).splitlines()[0]}): train again"
         ) from error
     return model
 
@@ -185,11 +216,14 @@ def mutual_information(data_dir: Path, features: FeatureList) -> Any:
     try:
         loaded = json.loads(path.read_text())
     except FileNotFoundError as error:
-        raise LongtailError(f"expected {path}, found none: run preprocess (python -m preprocessing.run)") from error
+        raise LongtailError(
+            f"expected {path}, found none: run preprocess (python -m preprocessing.run)"
+        ) from error
     missing = sorted(set(features.maskable.names) - set(loaded["features"]))
     if missing:
         raise LongtailError(
-            f"{path}: expected all maskable features, found {loaded['features']} without {missing}: run preprocess again"
+            f"{path}: expected all maskable features, found {loaded['features']} without "
+            f"{missing}: run preprocess again"
         )
     at = [loaded["features"].index(name) for name in features.maskable.names]
     return np.asarray(loaded["mi"], np.float64)[np.ix_(at, at)]

@@ -5,15 +5,18 @@ from __future__ import annotations
 from trainer.keras_gate import keras, tf
 
 
-class SparseAdagrad(keras.optimizers.Adagrad):  # type: ignore[misc]  # Keras has no types
+class SparseAdagrad(keras.optimizers.Adagrad):
     """Keras's Adagrad with TensorFlow's fused kernels: a <- a + g^2, x <- x - lr g / sqrt(a).
 
-    Keras itself gathers, squares, scatters and gathers again, which for the 20,000 rows of a batch with histories
-    takes about twice as long. As there, gradients of a row that is in a batch several times are added up first.
-    There is no epsilon: the accumulator starts above 0 and never falls.
+    Keras itself gathers, squares, scatters and gathers again, which for the 20,000 rows of a batch
+    with histories takes about twice as long. As there, gradients of a row that is in a batch
+    several times are added up first. There is no epsilon: the accumulator starts above 0 and never
+    falls.
     """
 
-    def __init__(self, learning_rate: float, initial_accumulator_value: float = 0.1, name: str = "Adagrad") -> None:
+    def __init__(
+        self, learning_rate: float, initial_accumulator_value: float = 0.1, name: str = "Adagrad"
+    ) -> None:
         """Sets the optimizer up.
 
         Args:
@@ -25,8 +28,13 @@ class SparseAdagrad(keras.optimizers.Adagrad):  # type: ignore[misc]  # Keras ha
           ValueError: the initial accumulator is not above 0.
         """
         if not initial_accumulator_value > 0:
-            raise ValueError(f"initial_accumulator_value: expected a number above 0, received {initial_accumulator_value}")
-        super().__init__(learning_rate, initial_accumulator_value=initial_accumulator_value, name=name)
+            raise ValueError(
+                "initial_accumulator_value: expected a number above 0, received "
+                f"{initial_accumulator_value}"
+            )
+        super().__init__(
+            learning_rate, initial_accumulator_value=initial_accumulator_value, name=name
+        )
 
     def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
         """Updates one variable; `IndexedSlices` have each index once here."""
@@ -34,6 +42,8 @@ class SparseAdagrad(keras.optimizers.Adagrad):  # type: ignore[misc]  # Keras ha
         rate = tf.cast(self.learning_rate, variable.dtype)
         where = {"var": variable.handle, "accum": accumulator.handle, "lr": rate}
         if isinstance(gradient, tf.IndexedSlices):
-            tf.raw_ops.ResourceSparseApplyAdagrad(**where, grad=gradient.values, indices=gradient.indices)
+            tf.raw_ops.ResourceSparseApplyAdagrad(
+                **where, grad=gradient.values, indices=gradient.indices
+            )
         else:
             tf.raw_ops.ResourceApplyAdagrad(**where, grad=gradient)

@@ -18,5 +18,6 @@ def require(module: str, extra: str = "evaluation") -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise LongtailError(
-            f"expected the package '{module.partition('.')[0]}', received: {error}; pip install 'longtail[{extra}]'"
+            f"expected the package '{module.partition('.')[0]}', received: {error}; "
+            f"pip install 'longtail[{extra}]'"
         ) from error

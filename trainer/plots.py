@@ -1,15 +1,15 @@
 """The plots of the report, as inline SVG that follows the page into dark mode.
 
-Matplotlib draws with placeholder colours; each is then replaced by a CSS variable of the page, so one drawing
-is readable on light and dark ground. Text stays text (`svg.fonttype: none`): it can be selected, searched and
-read aloud.
+Matplotlib draws with placeholder colours; each is then replaced by a CSS variable of the page, so
+one drawing is readable on light and dark ground. Text stays text (`svg.fonttype: none`): it can be
+selected, searched and read aloud.
 """
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from trainer.buckets import BUCKETS
@@ -17,7 +17,12 @@ from trainer.optional import require
 
 RANKERS = ("model", "als", "popularity", "own_frequent")
 """In the order, colours and markers of every plot and table."""
-LABELS = {"model": "model", "als": "ALS", "popularity": "popularity", "own_frequent": "own frequent"}
+LABELS = {
+    "model": "model",
+    "als": "ALS",
+    "popularity": "popularity",
+    "own_frequent": "own frequent",
+}
 _MARKERS = {"model": "o", "als": "s", "popularity": "^", "own_frequent": "D"}
 _COLOURS = {name: f"#0101{index:02x}" for index, name in enumerate(RANKERS)}
 _INK, _FAINT = "#010110", "#010111"
@@ -27,29 +32,49 @@ _VARIABLES = {
     _FAINT: "var(--faint)",
 }
 _STYLE = {
-    "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10, "text.color": _INK, "axes.edgecolor": _FAINT,
-    "axes.labelcolor": _INK, "axes.titlesize": 10, "axes.titlecolor": _INK, "xtick.color": _INK, "ytick.color": _INK,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": _FAINT, "grid.alpha": 0.35,
-    "grid.linewidth": 0.6, "axes.axisbelow": True, "legend.frameon": False, "figure.facecolor": "none",
-    "axes.facecolor": "none", "legend.labelcolor": _INK, "errorbar.capsize": 3.0,
-}  # fmt: skip
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.alpha": 0.35,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "errorbar.capsize": 3.0,
+    **dict.fromkeys(("axes.edgecolor", "grid.color"), _FAINT),
+    **dict.fromkeys(
+        ("text.color", "axes.labelcolor", "axes.titlecolor", "legend.labelcolor"), _INK
+    ),
+    **dict.fromkeys(("xtick.color", "ytick.color"), _INK),
+}
 _Z95 = 1.96
 
 
 def recall_bars(rankings: dict[str, Any], mode: str, k: int) -> str:
-    """One panel a group, each on its own scale (the tail is a hundred times below the head); 95 % intervals."""
-    names = _present(rankings, mode)
+    """One panel a group, each on its own scale (the tail lies far below); 95 % intervals."""
+    names = present(rankings, mode)
     groups = [g for g in ("overall", *BUCKETS) if any(rankings[n][mode][g]["users"] for n in names)]
 
     def draw(figure: Any) -> None:
-        for panel, group in zip(figure.subplots(1, len(groups), squeeze=False)[0], groups, strict=True):
+        for panel, group in zip(
+            figure.subplots(1, len(groups), squeeze=False)[0], groups, strict=True
+        ):
             for place, name in enumerate(names):
                 cell = rankings[name][mode][group]
                 value, error = cell[f"recall@{k}"] or 0.0, _Z95 * (cell[f"recall@{k}/se"] or 0.0)
                 # An interval below 0 means nothing for a recall.
                 panel.bar(place, value, 0.72, color=_COLOURS[name])
-                panel.errorbar(place, value, [[min(error, value)], [error]], color=_INK, linewidth=1)
-                panel.text(place, value + error, f"{value:.4f}\n", ha="center", va="center", fontsize=8)
+                panel.errorbar(
+                    place, value, [[min(error, value)], [error]], color=_INK, linewidth=1
+                )
+                panel.text(
+                    place, value + error, f"{value:.4f}\n", ha="center", va="center", fontsize=8
+                )
             panel.set_title(f"{group}\n{cell['users']:,} users")
             panel.set_xticks(range(len(names)), [LABELS[n] for n in names], rotation=30, ha="right")
             panel.margins(y=0.15)
@@ -58,7 +83,12 @@ def recall_bars(rankings: dict[str, Any], mode: str, k: int) -> str:
             panel.grid(axis="x", visible=False)
         figure.axes[0].set_ylabel(f"recall@{k}")
 
-    return _svg(f"bars-{mode}", f"recall@{k} per popularity bucket, mode {mode}", draw, width=2.1 * len(groups) + 1)
+    return _svg(
+        f"bars-{mode}",
+        f"recall@{k} per popularity bucket, mode {mode}",
+        draw,
+        width=2.1 * len(groups) + 1,
+    )
 
 
 def frontier(rankings: dict[str, Any], mode: str, k: int) -> str:
@@ -67,29 +97,44 @@ def frontier(rankings: dict[str, Any], mode: str, k: int) -> str:
     def draw(figure: Any) -> None:
         panel = figure.subplots()
         key = f"recall@{k}"
-        for name in _present(rankings, mode):
+        for name in present(rankings, mode):
             overall, tail = rankings[name][mode]["overall"], rankings[name][mode]["tail"]
             x, y = overall[key] or 0.0, tail[key] or 0.0
             right, up = (_Z95 * (cell[f"{key}/se"] or 0.0) for cell in (overall, tail))
             panel.errorbar(
-                x, y, xerr=[[min(right, x)], [right]], yerr=[[min(up, y)], [up]], label=LABELS[name],
-                color=_COLOURS[name], marker=_MARKERS[name], markersize=8, linewidth=1, linestyle="none",
-            )  # fmt: skip
+                x,
+                y,
+                xerr=[[min(right, x)], [right]],
+                yerr=[[min(up, y)], [up]],
+                label=LABELS[name],
+                color=_COLOURS[name],
+                marker=_MARKERS[name],
+                markersize=8,
+                linewidth=1,
+                linestyle="none",
+            )
         panel.set_xlabel(f"overall {key}")
         panel.set_ylabel(f"tail {key}")
         panel.margins(0.1)
         panel.legend(fontsize=9)
 
-    return _svg(f"frontier-{mode}", f"overall recall@{k} against tail recall@{k}, mode {mode}", draw, width=5.2)
+    return _svg(
+        f"frontier-{mode}",
+        f"overall recall@{k} against tail recall@{k}, mode {mode}",
+        draw,
+        width=5.2,
+    )
 
 
 def long_tail(catalogue: dict[str, Any], buckets: dict[str, Any]) -> str:
-    """Training events of each item by popularity rank, on log scales, with the borders of the buckets."""
+    """Training events of each item by popularity rank, with the borders of the buckets."""
 
     def draw(figure: Any) -> None:
         panel = figure.subplots()
         if catalogue["rank"]:
-            panel.fill_between(catalogue["rank"], catalogue["events"], 0.8, color=_COLOURS["model"], alpha=0.25)
+            panel.fill_between(
+                catalogue["rank"], catalogue["events"], 0.8, color=_COLOURS["model"], alpha=0.25
+            )
             panel.plot(catalogue["rank"], catalogue["events"], color=_COLOURS["model"])
             panel.set_xscale("log")
             panel.set_yscale("log")
@@ -110,11 +155,19 @@ def long_tail(catalogue: dict[str, Any], buckets: dict[str, Any]) -> str:
 
 
 def training_history(history: Sequence[dict[str, Any]], monitor: str | None) -> str:
-    """Loss and validation recall over the steps of training; the best value of the monitored figure is marked."""
+    """Loss and validation recall over the steps; the best of the monitored figure is marked."""
     steps = [record.get("step", number + 1) for number, record in enumerate(history)]
-    numeric = [key for key in (history[0] if history else {}) if all(_is_number(r.get(key)) for r in history)]
+    numeric = [
+        key
+        for key in (history[0] if history else {})
+        if all(_is_number(r.get(key)) for r in history)
+    ]
     losses = [key for key in numeric if "loss" in key]
-    wanted = [key for key in numeric if key.rpartition("validation_")[2].rpartition("val_")[2].startswith("recall@")]
+    wanted = [
+        key
+        for key in numeric
+        if key.rpartition("validation_")[2].rpartition("val_")[2].startswith("recall@")
+    ]
     if monitor:
         wanted = [key for key in wanted if key.endswith(monitor)] or wanted
     styles = ("-", "--", "-.", ":")
@@ -134,8 +187,9 @@ def training_history(history: Sequence[dict[str, Any]], monitor: str | None) -> 
         if wanted:
             values = [record[wanted[0]] for record in history]
             best = max(range(len(values)), key=values.__getitem__)
-            right.annotate(f"{values[best]:.4f}", (steps[best], values[best]), (0, 7), textcoords="offset points",
-                           ha="center", fontsize=9)  # fmt: skip
+            place = (steps[best], values[best])
+            label = f"{values[best]:.4f}"
+            right.annotate(label, place, (0, 7), textcoords="offset points", ha="center")
             right.margins(y=0.15)
 
     return _svg("history", "loss and validation recall over training", draw, width=8)
@@ -147,13 +201,15 @@ def exposure_curve(rankings: dict[str, Any], mode: str) -> str:
     def draw(figure: Any) -> None:
         panel = figure.subplots()
         items: list[int] = []
-        for name, style in zip(_present(rankings, mode), ("-", "--", "-.", ":"), strict=False):
+        for name, style in zip(present(rankings, mode), ("-", "--", "-.", ":"), strict=False):
             curve = rankings[name][mode]["exposure"]["curve"]
             items = curve["items"]
             panel.plot(items, curve["share"], style, color=_COLOURS[name], label=LABELS[name])
         if items:
             even = [count / items[-1] for count in items]
-            panel.plot(items, even, color=_FAINT, linestyle="--", linewidth=1, label="all items equally")
+            panel.plot(
+                items, even, color=_FAINT, linestyle="--", linewidth=1, label="all items equally"
+            )
             panel.set_xscale("log")
         panel.set_xlabel("items, most shown first")
         panel.set_ylabel("share of the places shown")
@@ -162,7 +218,8 @@ def exposure_curve(rankings: dict[str, Any], mode: str) -> str:
     return _svg(f"exposure-{mode}", f"exposure of the catalogue, mode {mode}", draw, width=5.2)
 
 
-def _present(rankings: dict[str, Any], mode: str) -> list[str]:
+def present(rankings: Mapping[str, Any], mode: str) -> list[str]:
+    """Rankers that have figures of a mode, in the order of `RANKERS`."""
     return [name for name in RANKERS if mode in rankings.get(name, {})]
 
 
@@ -170,8 +227,10 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _svg(name: str, label: str, draw: Callable[[Any], None], width: float, height: float = 3.4) -> str:
-    """Draws into a figure without global state and makes the SVG fit into a page with other SVGs."""
+def _svg(
+    name: str, label: str, draw: Callable[[Any], None], width: float, height: float = 3.4
+) -> str:
+    """Draws without global state; makes the SVG fit into a page with other SVGs."""
     matplotlib = require("matplotlib")
     figure_module = require("matplotlib.figure")
     # A fixed salt makes ids, and so the whole report, the same for the same figures.
@@ -179,7 +238,9 @@ def _svg(name: str, label: str, draw: Callable[[Any], None], width: float, heigh
         figure = figure_module.Figure(figsize=(width, height), layout="constrained")
         draw(figure)
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        figure.savefig(
+            buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
+        )
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
@@ -190,6 +251,8 @@ def _svg(name: str, label: str, draw: Callable[[Any], None], width: float, heigh
         text = text.replace(colour, variable)
     size = re.search(r'width="([\d.]+)pt" height="([\d.]+)pt"', text)
     assert size is not None  # matplotlib always writes both
-    text = text.replace(size.group(0), f'role="img" aria-label="{label}" style="max-width: {size.group(1)}pt"', 1)
+    text = text.replace(
+        size.group(0), f'role="img" aria-label="{label}" style="max-width: {size.group(1)}pt"', 1
+    )
     # Inside HTML no namespace is declared; without them the page holds no address at all.
     return re.sub(r' xmlns(:xlink)?="[^"]*"', "", text).replace("xlink:href", "href")

@@ -2,14 +2,14 @@
 
 Two modes, both over the whole catalogue:
 
-* `new`: the targets are items that the user had not touched before the split, and items that the user had
-  touched are removed from the ranking. The task of a recall stage.
+* `new`: the targets are items that the user had not touched before the split, and items that the
+  user had touched are removed from the ranking. The task of a recall stage.
 * `all`: every item of the split is a target and nothing is removed; repeat consumption counts.
 
-Overall figures take only targets that training knows (one event or more). Targets that training never saw
-form the bucket `unseen`, reported apart. The ranking is the same for every bucket: a bucket narrows the
-targets, never the candidates. Users without a target in a cell are left out of its means, and each cell says
-how many users and targets it stands on.
+Overall figures take only targets that training knows (one event or more). Targets that training
+never saw form the bucket `unseen`, reported apart. The ranking is the same for every bucket: a
+bucket narrows the targets, never the candidates. Users without a target in a cell are left out of
+its means, and each cell says how many users and targets it stands on.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class QuerySplit:
 
     @property
     def exclude(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        """What the users had seen as (values, row_splits), which `retrieval.top_items` leaves out."""
+        """What the users had seen as (values, row_splits), for `retrieval.top_items`."""
         return self.seen.indices, self.seen.indptr
 
     def targets_of(self, mode: str) -> Targets:
@@ -96,7 +96,9 @@ class Measured:
     recall: dict[str, Floats]
 
 
-def measure(ranked: Ints, targets: Targets, buckets: PopularityBuckets, ks: Sequence[int]) -> Measured:
+def measure(
+    ranked: Ints, targets: Targets, buckets: PopularityBuckets, ks: Sequence[int]
+) -> Measured:
     """Every figure of one ranking.
 
     Args:
@@ -106,13 +108,15 @@ def measure(ranked: Ints, targets: Targets, buckets: PopularityBuckets, ks: Sequ
       ks: list lengths that are judged, rising.
 
     Returns:
-      Cells `users`, `targets`, `recall@k`, `recall@k/se`, `ndcg@k` (overall also `mrr@k`); figures of a cell
-      without users are None.
+      Cells `users`, `targets`, `recall@k`, `recall@k/se`, `ndcg@k` (overall also `mrr@k`); figures
+      of a cell without users are None.
     """
     cells: dict[str, Any] = {}
     recall: dict[str, Floats] = {}
     for group in GROUPS:
-        wanted = buckets.known if group == "overall" else buckets.bucket_of_item == BUCKETS.index(group)
+        wanted = (
+            buckets.known if group == "overall" else buckets.bucket_of_item == BUCKETS.index(group)
+        )
         inside = targets.restrict(wanted)
         found, counts = hits(ranked, inside), inside.counts
         cell: dict[str, Any] = {"users": int((counts > 0).sum()), "targets": int(counts.sum())}
@@ -133,10 +137,11 @@ def exposure(ranked: Ints, buckets: PopularityBuckets, k: int) -> dict[str, Any]
     """How the places of `ranked [U, >= k]` are spread over the catalogue.
 
     Returns:
-      `coverage` (share of the catalogue shown to anybody), `gini` (0 even, 1 everything to one item),
-      `mean_popularity` (training events), `shown` (share of places by bucket), `curve`: the share of places
-      that the most shown `items` take, at up to 100 numbers of items spaced evenly on a log scale. (A Lorenz
-      curve seen from the other end: on a linear axis over a long-tailed catalogue it hugs the corner.)
+      `coverage` (share of the catalogue shown to anybody), `gini` (0 even, 1 everything to one
+      item), `mean_popularity` (training events), `shown` (share of places by bucket), `curve`: the
+      share of places that the most shown `items` take, at up to 100 numbers of items spaced evenly
+      on a log scale. (A Lorenz curve seen from the other end: on a linear axis over a long-tailed
+      catalogue it hugs the corner.)
     """
     shown = ranked[:, :k]
     shown = shown[shown > 0]
@@ -150,12 +155,15 @@ def exposure(ranked: Ints, buckets: PopularityBuckets, k: int) -> dict[str, Any]
         "gini": plain(gini_of_exposure(ranked, k, buckets.num_items)),
         "mean_popularity": plain(mean_popularity(ranked, k, buckets.events)),
         "shown": {name: plain(share) for name, share in zip(BUCKETS, by_bucket, strict=True)},
-        "curve": {"items": items.tolist(), "share": [plain(share) for share in cumulative[items - 1]]},
+        "curve": {
+            "items": items.tolist(),
+            "share": [plain(share) for share in cumulative[items - 1]],
+        },
     }
 
 
 def log_spaced(last: int, points: int) -> Ints:
-    """Distinct integers from 1 to `last`, at most `points`, evenly on a log scale; none where `last` is 0."""
+    """At most `points` distinct integers from 1 to `last`, even on a log scale; none for 0."""
     if not last:
         return np.zeros(0, np.int64)
     return np.unique(np.geomspace(1, last, min(points, last)).round().astype(np.int64))
@@ -164,8 +172,8 @@ def log_spaced(last: int, points: int) -> Ints:
 def paired_difference(ours: Floats, theirs: Floats) -> dict[str, Any]:
     """Mean difference of two per-user metrics over the same users, with its standard error.
 
-    Pairing takes the difference user by user, so that what makes a user easy or hard for every ranker drops
-    out: far sharper than comparing two means with their separate errors.
+    Pairing takes the difference user by user, so that what makes a user easy or hard for every
+    ranker drops out: far sharper than comparing two means with their separate errors.
     """
     difference = ours - theirs
     return {
@@ -187,9 +195,13 @@ def plain(value: float | np.floating[Any]) -> float | None:
     return None if math.isnan(number) else round(number, 6)
 
 
-def csr_of(users: NDArray[Any], items: NDArray[Any], counts: NDArray[Any], shape: tuple[int, int]) -> sp.csr_matrix:
+def csr_of(
+    users: NDArray[Any], items: NDArray[Any], counts: NDArray[Any], shape: tuple[int, int]
+) -> sp.csr_matrix:
     """`shape` csr matrix of counts from triples; duplicates add up, indices sorted in each row."""
     sparse = require("scipy.sparse")
-    matrix: sp.csr_matrix = sparse.csr_matrix((np.asarray(counts, np.float32), (users, items)), shape=shape)
+    matrix: sp.csr_matrix = sparse.csr_matrix(
+        (np.asarray(counts, np.float32), (users, items)), shape=shape
+    )
     matrix.sum_duplicates()
     return matrix

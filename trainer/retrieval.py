@@ -1,17 +1,25 @@
 """Exact full-corpus retrieval: embed every item, score every query, keep the best k.
 
-Used by the validation during training, by the full evaluation and as the reference for approximate indexes.
-Rows name items; row 0 is padding and never retrieved.
+Used by the validation during training, by the full evaluation and as the reference for approximate
+indexes. Rows name items; row 0 is padding and never retrieved.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.functional.metrics import Ints, Targets, hits, mean_over_users, mrr_at_k, ndcg_at_k, recall_at_k
+from trainer.functional.metrics import (
+    Targets,
+    hits,
+    mean_over_users,
+    mrr_at_k,
+    ndcg_at_k,
+    recall_at_k,
+)
 from trainer.keras_gate import tf
 
 if TYPE_CHECKING:
@@ -19,7 +27,7 @@ if TYPE_CHECKING:
     from trainer.model import RecallModel
 
 _SCORES_HELD = 1 << 26
-"""Scores in memory at once: 256 MB. A larger catalogue is scored in slices, and the best of each are merged."""
+"""Scores in memory at once, 256 MB: a larger catalogue is scored in slices, then merged."""
 
 
 class Ragged(NamedTuple):
@@ -40,7 +48,9 @@ class Ragged(NamedTuple):
         return Ragged(self.values[flat], splits)
 
 
-def item_embeddings(model: RecallModel, item_table: ItemTable, batch: int = 8192) -> NDArray[np.float32]:
+def item_embeddings(
+    model: RecallModel, item_table: ItemTable, batch: int = 8192
+) -> NDArray[np.float32]:
     """Embeds the whole catalogue.
 
     Args:
@@ -59,7 +69,7 @@ def item_embeddings(model: RecallModel, item_table: ItemTable, batch: int = 8192
 
 
 def query_embeddings(
-    model: RecallModel, query_features: dict[str, NDArray[Any]], batch: int
+    model: RecallModel, query_features: Mapping[str, NDArray[Any]], batch: int
 ) -> NDArray[np.float32]:
     """Embeds queries.
 
@@ -73,7 +83,10 @@ def query_embeddings(
     """
     parts = [np.zeros((0, model.dim), np.float32)]
     for start in range(0, len(next(iter(query_features.values()))), batch):
-        part = {name: tf.constant(values[start : start + batch]) for name, values in query_features.items()}
+        part = {
+            name: tf.constant(values[start : start + batch])
+            for name, values in query_features.items()
+        }
         parts.append(model.embed_queries(part).numpy())
     return np.concatenate(parts)
 
@@ -85,7 +98,7 @@ def top_items(
     exclude: tuple[NDArray[Any], NDArray[Any]] | None,
     batch_users: int,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """The k items of the highest inner product with each query, best first; of equals the lower row.
+    """Finds the k items of the highest inner product with each query; of equals the lower row.
 
     Args:
       queries: `[U, D]`.
@@ -127,14 +140,15 @@ def top_items(
 
 
 def recall_on(
-    ranked: Ints, targets: Targets, known: NDArray[np.bool_], ks: list[int]
+    ranked: NDArray[Any], targets: Targets, known: NDArray[np.bool_], ks: Sequence[int]
 ) -> dict[str, float]:
-    """The figures of a ranking that early stopping looks at; same definitions as the full evaluation.
+    """Judges a ranking for early stopping, by the definitions of the full evaluation.
 
     Args:
       ranked: `[U, max(ks)]` rows, 0 = padding.
       targets: of the same users.
-      known: `[N + 1]` items that count as targets: those with a training event, or those of a bucket.
+      known: `[N + 1]` items that count as targets: those with a training event, or those of a
+        bucket.
       ks: lengths of the list.
 
     Returns:
@@ -143,12 +157,18 @@ def recall_on(
     inside = targets.restrict(known)
     found, counts = hits(ranked, inside), inside.counts
     metrics = {"recall": recall_at_k, "ndcg": ndcg_at_k, "mrr": mrr_at_k}
-    return {f"{name}@{k}": mean_over_users(metric(found, counts, k)) for name, metric in metrics.items() for k in ks}
+    return {
+        f"{name}@{k}": mean_over_users(metric(found, counts, k))
+        for name, metric in metrics.items()
+        for k in ks
+    }
 
 
-@tf.function(reduce_retracing=True, autograph=False)  # type: ignore[misc]  # TensorFlow has no types
-def _best(query: tf.Tensor, items: tf.Tensor, barred: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Scores `[U, k]` and positions `[U, k]` of the best `items [n, D]`; `barred [x, 2]` pairs score -inf."""
+@tf.function(reduce_retracing=True, autograph=False)
+def _best(
+    query: tf.Tensor, items: tf.Tensor, barred: tf.Tensor, k: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Scores and positions `[U, k]` of the best `items [n, D]`; pairs `barred [x, 2]` get -inf."""
     scores = tf.matmul(query, items, transpose_b=True)
     scores = tf.tensor_scatter_nd_update(scores, barred, tf.fill(tf.shape(barred)[:1], -np.inf))
     values, at = tf.math.top_k(scores, k)
@@ -158,7 +178,7 @@ def _best(query: tf.Tensor, items: tf.Tensor, barred: tf.Tensor, k: int) -> tupl
 def _pairs(
     exclude: tuple[NDArray[Any], NDArray[Any]] | None, start: int, stop: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(user within the batch, item row) of what is barred: padding for everybody, and the excluded."""
+    """(user within the batch, item row) of what is barred: padding for all, and the excluded."""
     users, rows = np.arange(stop - start), np.zeros(stop - start, np.int64)
     if exclude is None:
         return users, rows
@@ -172,8 +192,12 @@ def _check(queries: Any, items: Any, k: int, exclude: Any) -> None:
     if k < 1:
         raise ValueError(f"k: expected 1 or more, received {k}")
     if queries.ndim != 2 or items.ndim != 2 or queries.shape[1] != items.shape[1]:
-        raise ValueError(f"expected queries [U, D] and items [N + 1, D], received {queries.shape} and {items.shape}")
+        raise ValueError(
+            f"expected queries [U, D] and items [N + 1, D], received {queries.shape} and "
+            f"{items.shape}"
+        )
     if exclude is not None and len(exclude[1]) != len(queries) + 1:
         raise ValueError(
-            f"exclude: expected row_splits [{len(queries) + 1}] for {len(queries)} queries, received {len(exclude[1])}"
+            f"exclude: expected row_splits [{len(queries) + 1}] for {len(queries)} queries, "
+            f"received {len(exclude[1])}"
         )

@@ -11,7 +11,7 @@ from trainer.keras_gate import keras, tf, tfrs
 
 
 @keras.utils.register_keras_serializable(package="longtail")
-class RetrievalTask(tfrs.tasks.Retrieval):  # type: ignore[misc]  # TFRS has no types
+class RetrievalTask(tfrs.tasks.Retrieval):
     """Sampled softmax with logQ correction: TFRS's `Retrieval` with its `call` written anew.
 
     Anew, because TFRS floors probabilities at 1e-6 (which flattens the tail of a large catalogue),
@@ -19,7 +19,22 @@ class RetrievalTask(tfrs.tasks.Retrieval):  # type: ignore[misc]  # TFRS has no 
     the ids of all candidates although only the first B belong to the queries.
 
     Source: Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item
-    Recommendations", RecSys 2019, equations 3 to 5.
+    Recommendations", RecSys 2019, equations 4 and 5.
+
+    Args:
+      temperature: tau > 0, by which inner products are divided.
+      remove_accidental_hits: take the row's positive item out of its negatives; `call` then
+        needs `candidate_ids`.
+      log_q: correct for sampling; `call` then needs `candidate_log_q`. Without it a given
+        `candidate_log_q` is ignored, so that a model can always pass it.
+      metrics: full-corpus metrics, as in TFRS. Not part of `get_config`, nor are the next two: they
+        belong to the model that sets them, with its corpus of candidates.
+      batch_metrics: in-batch metrics, as in TFRS.
+      loss_metrics: metrics of the loss, as in TFRS.
+      name: of the layer.
+
+    Raises:
+      LongtailError: the temperature is not above 0.
     """
 
     def __init__(
@@ -33,21 +48,6 @@ class RetrievalTask(tfrs.tasks.Retrieval):  # type: ignore[misc]  # TFRS has no 
         loss_metrics: Sequence[keras.metrics.Metric] | None = None,
         name: str | None = None,
     ) -> None:
-        """Sets the task up.
-
-        Args:
-          temperature: tau > 0, by which inner products are divided.
-          remove_accidental_hits: take the row's positive item out of its negatives; `call` then
-            needs `candidate_ids`.
-          log_q: correct for sampling; `call` then needs `candidate_log_q`. Without it a given
-            `candidate_log_q` is ignored, so that a model can always pass it.
-          metrics, batch_metrics, loss_metrics: as in TFRS. Not part of `get_config`: they hold a
-            corpus of candidates, which belongs to the model that sets them.
-          name: of the layer.
-
-        Raises:
-          LongtailError: the temperature is not above 0.
-        """
         if not temperature > 0:
             raise LongtailError(f"temperature: expected a number above 0, received {temperature}")
         super().__init__(
@@ -125,7 +125,7 @@ class RetrievalTask(tfrs.tasks.Retrieval):  # type: ignore[misc]  # TFRS has no 
         return loss
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments that rebuild the task; see `__init__` for what is left out."""
+        """The arguments that rebuild the task; see the class for what is left out."""
         return {
             "name": self.name,
             "temperature": self._temperature,

@@ -1,4 +1,4 @@
-"""The state of a training run: what a checkpoint holds, so that a killed run goes on exactly where it stood."""
+"""The state of a training run: what a checkpoint holds, so that a killed run can go on."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Progress:
     records: list[dict[str, Any]] = field(default_factory=list)
 
 
-class _Saved(tf.train.experimental.PythonState):  # type: ignore[misc]  # TensorFlow has no types
+class _Saved(tf.train.experimental.PythonState):
     """Lets a checkpoint hold `Progress`."""
 
     def __init__(self) -> None:
@@ -59,7 +59,9 @@ class RunState:
             optimizer=model.optimizer,
             progress=self._saved,
         )
-        self._manager = tf.train.CheckpointManager(checkpoint, str(self.model_dir / "checkpoints"), max_to_keep=keep)
+        self._manager = tf.train.CheckpointManager(
+            checkpoint, str(self.model_dir / "checkpoints"), max_to_keep=keep
+        )
 
     @property
     def progress(self) -> Progress:
@@ -75,7 +77,8 @@ class RunState:
         """Go to the newest checkpoint; False where there is none."""
         if self._manager.latest_checkpoint is None:
             return False
-        # History of a run that went on after its last checkpoint is written anew: the steps are repeated.
+        # History of a run that went on after its last checkpoint is written anew: the steps are
+        # repeated.
         self._manager.checkpoint.restore(self._manager.latest_checkpoint).assert_consumed()
         return True
 
@@ -84,7 +87,7 @@ class RunState:
         self._manager.save(checkpoint_number=self.step)
 
     def record(self, entry: dict[str, Any], figure: float, patience: int) -> bool:
-        """Note an evaluation: keep the weights if they are the best, count patience, write history.json.
+        """Notes an evaluation: keeps the best weights, counts patience, writes history.json.
 
         Args:
           entry: of history.json.
@@ -105,7 +108,9 @@ class RunState:
             progress.since_best += 1
         progress.stopped = progress.since_best >= patience
         progress.records.append(entry)
-        write_text_atomically(self.model_dir / "history.json", json.dumps(progress.records, indent=1) + "\n")
+        write_text_atomically(
+            self.model_dir / "history.json", json.dumps(progress.records, indent=1) + "\n"
+        )
         self.save()
         return is_best
 

@@ -17,7 +17,7 @@ Features = Mapping[str, tf.Tensor]
 
 
 @keras.utils.register_keras_serializable(package="longtail")
-class SelfSupervisedTask(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
+class SelfSupervisedTask(keras.layers.Layer):
     """L_self of two augmented views of a batch of items; the model adds alpha * L_self.
 
     Without labels every item of the table teaches the item tower, also one that nobody bought: draw
@@ -25,6 +25,21 @@ class SelfSupervisedTask(keras.layers.Layer):  # type: ignore[misc]  # Keras has
 
     Source: Yao et al., "Self-supervised Learning for Large-scale Item Recommendations", CIKM 2021,
     section 3; the augmentations are those of `trainer.functional.masks`.
+
+    Args:
+      augmentation: how the two views come about.
+      mask_features: the k features that may be masked (or lose values). Views agree in all
+        other features, so an id among those would give the answer away.
+      temperature: tau > 0 of the contrastive softmax.
+      mask_rate: in [0, 1]; probability of masking a feature ("random_mask") or of dropping a
+        value ("value_dropout"); the other two do not use it.
+      mutual_information: `[k, k]` in the order of `mask_features`, for "correlated".
+      per_item: "complementary" and "correlated" draw a mask per item, not one per batch.
+      seed: makes the masks of a step repeatable.
+      **layer_options: `name`, `dtype`, `trainable` of the Keras layer.
+
+    Raises:
+      LongtailError: an argument is impossible.
     """
 
     def __init__(
@@ -39,23 +54,6 @@ class SelfSupervisedTask(keras.layers.Layer):  # type: ignore[misc]  # Keras has
         seed: int = 0,
         **layer_options: Any,
     ) -> None:
-        """Sets the task up.
-
-        Args:
-          augmentation: how the two views come about.
-          mask_features: the k features that may be masked (or lose values). Views agree in all
-            other features, so an id among those would give the answer away.
-          temperature: tau > 0 of the contrastive softmax.
-          mask_rate: in [0, 1]; probability of masking a feature ("random_mask") or of dropping a
-            value ("value_dropout"); the other two do not use it.
-          mutual_information: `[k, k]` in the order of `mask_features`, for "correlated".
-          per_item: "complementary" and "correlated" draw a mask per item, not one per batch.
-          seed: makes the masks of a step repeatable.
-          **layer_options: `name`, `dtype`, `trainable` of the Keras layer.
-
-        Raises:
-          LongtailError: an argument is impossible.
-        """
         super().__init__(**layer_options)
         self._check(augmentation, mask_features, temperature, mask_rate, mutual_information)
         self.augmentation = augmentation

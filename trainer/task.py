@@ -39,9 +39,13 @@ _OWN = ("checkpoints", "best", "logs", "history.json", MANIFEST, _MARKER)
 
 def training_fingerprint(config: TrainerSections, data_fingerprint: str) -> str:
     """What the trained weights depend on: the sections read here and the data."""
-    sections = config.model_dump(mode="json", include={"seed", "features", "towers", "loss", "ssl", "train"})
+    sections = config.model_dump(
+        mode="json", include={"seed", "features", "towers", "loss", "ssl", "train"}
+    )
     weights = config.data.reward_weights
-    judged = config.evaluate.model_dump(mode="json", include={"ks", "bucket_shares", "max_validation_users"})
+    judged = config.evaluate.model_dump(
+        mode="json", include={"ks", "bucket_shares", "max_validation_users"}
+    )
     return fingerprint(sections, weights, judged, data_fingerprint)
 
 
@@ -53,7 +57,7 @@ def train(
     console: Console | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> dict[str, Any]:
-    """Train, or do nothing where `model_dir` is current, or go on where a killed run of the same inputs stood.
+    """Trains; goes on where a killed run stood; does nothing where `model_dir` is current.
 
     Args:
       config: the sections of the trainer.
@@ -69,11 +73,16 @@ def train(
       LongtailError: the data are missing, empty or do not fit the configuration.
       LongtailFailure: the loss became NaN, or the disk is full.
     """
-    data_dir, model_dir, console = Path(data_dir), Path(model_dir), console or Console(stderr=not sys.stdout.isatty())
+    data_dir, model_dir, console = (
+        Path(data_dir),
+        Path(model_dir),
+        console or Console(stderr=not sys.stdout.isatty()),
+    )
     data = read_manifest(data_dir)
     if data is None:
         raise LongtailError(
-            f"expected finished data with a manifest in {data_dir}, found none: run preprocess (python -m preprocessing.run)"
+            f"expected finished data with a manifest in {data_dir}, found none: run preprocess "
+            "(python -m preprocessing.run)"
         )
     wanted = training_fingerprint(config, data["fingerprint"])
     if is_current(model_dir, wanted):
@@ -89,7 +98,9 @@ def train(
         console.print(f"  going on at step {state.step}", highlight=False)
     period = math.ceil(examples.steps_per_epoch / config.train.evaluations_per_epoch)
     periods = math.ceil(config.train.max_epochs * examples.steps_per_epoch / period)
-    validation = ValidationRecall(state, Validation(config, data_dir), config.train, examples.steps_per_epoch, console)
+    validation = ValidationRecall(
+        state, Validation(config, data_dir), config.train, examples.steps_per_epoch, console
+    )
     report = ProgressReport(state, period * periods, config.train.batch_size, console)
     in_order = [
         StopOnNaN(),
@@ -123,7 +134,7 @@ def train(
 
 
 def _claim(model_dir: Path, wanted: str) -> None:
-    """Make the directory this run's own: what belongs to another run goes, what a killed one left of this stays."""
+    """Removes what another run left in the directory; what a killed one left of this stays."""
     marker = model_dir / _MARKER
     if not (marker.is_file() and marker.read_text().strip() == wanted):
         for name in _OWN:
@@ -144,7 +155,7 @@ def _fit(
     validation: ValidationRecall,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> None:
-    """Run Keras's `fit` from the step of the state to the end; a Keras epoch is the time between two evaluations."""
+    """Runs Keras's `fit` to the end; its epochs are the periods between two evaluations."""
     done, within = divmod(state.step, period)
     if state.step and not within and len(state.progress.records) < done:
         # Killed between the last step of a period and the end of its evaluation.
@@ -166,20 +177,29 @@ def _fit(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point for the clouds."""
-    parser = argparse.ArgumentParser(prog="python -m trainer.task", description="Train the two-tower model.")
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer.task", description="Train the two-tower model."
+    )
     parser.add_argument("config", help="YAML file")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a value")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a value"
+    )
     parser.add_argument("--data-dir", type=Path, help="default: WORK_DIR/data")
     parser.add_argument("--model-dir", type=Path, help="default: WORK_DIR/model")
     known = parser.parse_args(arguments)
     try:
         config = load_config(known.config, TrainerSections, known.set)
         work_dir = Path(config.work_dir)
-        summary = train(config, known.data_dir or work_dir / "data", known.model_dir or work_dir / "model")
+        summary = train(
+            config, known.data_dir or work_dir / "data", known.model_dir or work_dir / "model"
+        )
     except LongtailError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    print(f"{summary['monitor']} {summary['best']} at step {summary['best_step']}, {summary['seconds']} s")
+    print(
+        f"{summary['monitor']} {summary['best']} at step {summary['best_step']}, "
+        f"{summary['seconds']} s"
+    )
     return 0
 
 

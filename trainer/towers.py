@@ -16,7 +16,7 @@ from trainer.layers.history import HistoryMean
 Features = Mapping[str, tf.Tensor]
 
 
-class _Tower(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
+class _Tower(keras.layers.Layer):
     """What both towers share."""
 
     def __init__(
@@ -53,12 +53,15 @@ class _Tower(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
         return self.embeddings.width
 
     def _masked_ids(self, features: Features, seed: tf.Tensor) -> Features:
-        """`feature_dropout`: some examples lose their ids, so that the other features learn to stand alone."""
+        """Takes the ids of some examples, so that the other features learn to stand alone."""
         if not self._feature_dropout or not self._id_names:
             return features
         rows = tf.shape(features[self._id_names[0]])[0]
         masked = tf.random.stateless_uniform([rows], seed) < self._feature_dropout
-        return {**features, **{name: mask_values(features[name], masked) for name in self._id_names}}
+        return {
+            **features,
+            **{name: mask_values(features[name], masked) for name in self._id_names},
+        }
 
     def _project(self, inputs: tf.Tensor, training: bool, seed: tf.Tensor | None) -> tf.Tensor:
         if training and self._dropout:
@@ -71,14 +74,18 @@ class _Tower(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
         if not training or not (self._dropout or self._feature_dropout):
             return None, None
         if seed is None:
-            raise ValueError(f"{self.name}: expected a seed [2] for dropout in training, received None")
+            raise ValueError(
+                f"{self.name}: expected a seed [2] for dropout in training, received None"
+            )
         return tuple(tf.unstack(tf.random.experimental.stateless_split(seed, 2)))
 
 
 class ItemTower(_Tower):
     """All item features -> `[B, dim]`. Owns the embeddings that histories share."""
 
-    def __init__(self, features: FeatureList, sizes: Mapping[str, int], config: TowerConfig, *, seed: int = 0) -> None:
+    def __init__(
+        self, features: FeatureList, sizes: Mapping[str, int], config: TowerConfig, *, seed: int = 0
+    ) -> None:
         """Sets the tower up.
 
         Args:
@@ -89,7 +96,9 @@ class ItemTower(_Tower):
         """
         super().__init__(features.item_columns, sizes, config, config.item_hidden, seed, "item")
 
-    def call(self, features: Features, training: bool = False, seed: tf.Tensor | None = None) -> tf.Tensor:
+    def call(
+        self, features: Features, training: bool = False, seed: tf.Tensor | None = None
+    ) -> tf.Tensor:
         """Embeds items.
 
         Args:
@@ -131,33 +140,54 @@ class QueryTower(_Tower):
         """
         super().__init__(features.query_columns, sizes, config, config.query_hidden, seed, "query")
         self._has_columns = len(features.query_columns) > 0
+        self._popularity: keras.layers.Dense | None = None
+        if config.popularity:
+            self._popularity = keras.layers.Dense(
+                1, kernel_initializer="zeros", bias_initializer="ones", name="query_popularity"
+            )
         self._histories = []
         for sequence in features.sequences:
             shared = features.get(sequence.shared_with or "")
             weights = item_table.features[shared.weights_name] if shared.weights_name else None
             values = item_table.features[shared.name]
-            self._histories.append(HistoryMean(sequence, shared, item_tower.embeddings, values, weights))
+            self._histories.append(
+                HistoryMean(sequence, shared, item_tower.embeddings, values, weights)
+            )
 
     @property
     def input_width(self) -> int:
         """Columns of the concatenated embeddings and histories."""
         return self.embeddings.width + sum(history.width for history in self._histories)
 
-    def call(self, features: Features, training: bool = False, seed: tf.Tensor | None = None) -> tf.Tensor:
+    def call(
+        self, features: Features, training: bool = False, seed: tf.Tensor | None = None
+    ) -> tf.Tensor:
         """Embeds queries.
 
         Args:
-          features: name -> `[B]` or `[B, n]` of query and context features, and `history [B, L]` int32 item rows,
-            oldest first, padded with 0, where any feature is a sequence.
+          features: name -> `[B]` or `[B, n]` of query and context features, and `history [B, L]`
+            int32 item rows, oldest first, padded with 0, where any feature is a sequence.
           training: whether dropout is on.
           seed: `[2]` integers, wanted where dropout is on.
 
         Returns:
-          `[B, dim]` of length 1.
+          `[B, dim]` of length 1, and with `towers.popularity` one more column: the weight of the popularity.
         """
         of_ids, of_values = self._seeds(training, seed)
         if training:
             features = self._masked_ids(features, of_ids)
         parts = [self.embeddings(features)] if self._has_columns else []
         parts += [history(features["history"]) for history in self._histories]
-        return self._project(tf.concat(parts, axis=1), training, of_values)
+        inputs = tf.concat(parts, axis=1)
+        taste = self._project(inputs, training, of_values)
+        return (
+            taste
+            if self._popularity is None
+            else tf.concat([taste, self._popularity(inputs)], axis=1)
+        )
+
+    def create_projection(self) -> None:
+        """Create the weights of the dense layers, that of the popularity too."""
+        super().create_projection()
+        if self._popularity is not None:
+            self._popularity.build([None, self.input_width])

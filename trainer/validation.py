@@ -1,4 +1,4 @@
-"""The validation figures of a model in training: full-corpus ranking for a fixed sample of users."""
+"""The validation figures of a model in training: full-corpus ranking for some users."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from trainer.retrieval import item_embeddings, query_embeddings, recall_on, top_
 
 
 class Validation:
-    """Ranks the whole catalogue for at most `evaluate.max_validation_users` users of the validation split.
+    """Ranks the whole catalogue for at most `evaluate.max_validation_users` users.
 
-    The mode (new or all) is that of `train.monitor`; overall figures count targets with a training event, as the
-    full evaluation does.
+    The mode (new or all) is that of `train.monitor`; overall figures count targets with a training
+    event, as the full evaluation does.
     """
 
     def __init__(self, config: TrainerSections, data_dir: Path) -> None:
@@ -38,14 +38,16 @@ class Validation:
         self._targets = _targets(queries, only_new=self._mode == "new")
 
     def figures(self, model: RecallModel) -> dict[str, float]:
-        """`recall@k/new`, `ndcg@k/new`, `mrr@k/new` (or `all`), and recall at the longest k of each bucket.
+        """Measures `recall@k/new`, `ndcg@k/new`, `mrr@k/new` (or `all`), and recall by bucket.
 
         NaN where no user has a target.
         """
         settings, ks = self._settings, list(self._settings.ks)
         users = query_embeddings(model, self._queries.features, settings.batch_users)
         exclude = self._queries.seen if self._mode == "new" else None
-        rows, _ = top_items(users, item_embeddings(model, model.item_table), ks[-1], exclude, settings.batch_users)
+        rows, _ = top_items(
+            users, item_embeddings(model, model.item_table), ks[-1], exclude, settings.batch_users
+        )
         buckets = assign_buckets(model.item_table.counts_events, settings.bucket_shares)
         overall = recall_on(rows, self._targets, buckets.known, ks)
         found = {f"{name}/{self._mode}": value for name, value in overall.items()}

@@ -26,7 +26,8 @@ def open_transform(data_dir: Path, side: str) -> tft.TFTransformOutput:
     path = data_dir / "transform_graph" / side
     if not (path / "transform_fn").is_dir():
         raise LongtailError(
-            f"expected a TF-Transform output in {path}, found none: run preprocess (python -m preprocessing.run)"
+            f"expected a TF-Transform output in {path}, found none: run preprocess (python -m "
+            "preprocessing.run)"
         )
     return tft.TFTransformOutput(str(path))
 
@@ -34,7 +35,8 @@ def open_transform(data_dir: Path, side: str) -> tft.TFTransformOutput:
 def table_sizes(data_dir: Path, features: FeatureList) -> dict[str, int]:
     """Rows of each embedding table.
 
-    A vocabulary of V with h hashed buckets takes indices `0..V + h`, a number in b quantile buckets `0..b`.
+    A vocabulary of V with h hashed buckets takes indices `0..V + h`, a number in b quantile buckets
+    `0..b`.
 
     Args:
       data_dir: finished preprocessing.
@@ -63,7 +65,7 @@ def _rows(feature: Feature, output: tft.TFTransformOutput) -> int:
         vocabulary: int = output.vocabulary_size_by_name(feature.name)
     except (ValueError, OSError) as error:
         raise LongtailError(
-            f"expected a vocabulary '{feature.name}' in {output.transform_savedmodel_dir}, found none: "
-            "the features changed since preprocess ran; run it again"
+            f"expected a vocabulary '{feature.name}' in {output.transform_savedmodel_dir}, found "
+            "none: the features changed since preprocess ran; run it again"
         ) from error
     return vocabulary + feature.num_oov_buckets + PADDING

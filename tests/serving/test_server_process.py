@@ -129,7 +129,8 @@ def test_bad_options(
 ) -> None:
     assert main([str(export_dir / "linear"), *options]) == 2
     error = capsys.readouterr().err
-    assert message in error and error.count("\n") == 1
+    assert message in error
+    assert error.count("\n") == 1
 
 
 def test_missing_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

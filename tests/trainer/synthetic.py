@@ -1,7 +1,7 @@
 """A small `data/` directory in the format of docs/artifacts.md, with real TF-Transform outputs.
 
-Users of group g take items of category g, so a model has something to learn. The popularity of items falls with
-their row; the last items have no training example.
+Users of group g take items of category g, so a model has something to learn. The popularity of
+items falls with their row; the last items have no training example.
 """
 
 from __future__ import annotations
@@ -34,10 +34,29 @@ FEATURES: list[dict[str, Any]] = [
     {"name": "hour", "side": "context", "kind": "numeric", "buckets": 4, "dim": 4},
     {"name": "product", "side": "item", "kind": "id", "dim": 8},
     {"name": "category", "side": "item", "kind": "categorical", "dim": 4},
-    {"name": "tags", "side": "item", "kind": "multi", "dim": 4, "max_length": 3, "weights_column": "tag_weights"},
+    {
+        "name": "tags",
+        "side": "item",
+        "kind": "multi",
+        "dim": 4,
+        "max_length": 3,
+        "weights_column": "tag_weights",
+    },
     {"name": "price", "side": "item", "kind": "numeric"},
-    {"name": "recent", "side": "query", "kind": "sequence", "shared_with": "product", "max_length": 8},
-    {"name": "recent_tags", "side": "query", "kind": "sequence", "shared_with": "tags", "max_length": 4},
+    {
+        "name": "recent",
+        "side": "query",
+        "kind": "sequence",
+        "shared_with": "product",
+        "max_length": 8,
+    },
+    {
+        "name": "recent_tags",
+        "side": "query",
+        "kind": "sequence",
+        "shared_with": "tags",
+        "max_length": 4,
+    },
 ]
 
 
@@ -56,7 +75,10 @@ def make_config(work_dir: Path, **sections: dict[str, Any]) -> TrainerSections:
         "features": FEATURES,
         "towers": {"dim": 8, "item_hidden": [16]},
         "train": {
-            "batch_size": 32, "max_epochs": 2, "learning_rate": 0.1, "checkpoint_every": 8, "steps_per_execution": 4,
+            "batch_size": 32,
+            "max_epochs": 2,
+            "checkpoint_every": 8,
+            "steps_per_execution": 4,
             "monitor": "recall@10/all",
         },
         "evaluate": {"ks": [5, 10]},
@@ -71,14 +93,18 @@ def write_data(data_dir: Path, seed: int = 0) -> None:
     rng = np.random.default_rng(seed)
     write_transform_graphs(data_dir)
     categories = np.arange(ITEMS) % GROUPS
-    tags = [sorted(rng.choice(TAGS, int(rng.integers(0, 4)), replace=False) + 1) for _ in range(ITEMS)]
+    tags = [
+        sorted(rng.choice(TAGS, int(rng.integers(0, 4)), replace=False) + 1) for _ in range(ITEMS)
+    ]
     items = {
         "item": [f"item-{row}" for row in range(1, ITEMS + 1)],
         "title": [f"Title {row}" for row in range(1, ITEMS + 1)],
         "product": pa.array(range(1, ITEMS + 1), pa.int64()),
         "category": pa.array(categories + 1, pa.int64()),
         "tags": pa.array(tags, pa.list_(pa.int64())),
-        "tags_weights": pa.array([[1.0 + t for t in each] for each in tags], pa.list_(pa.float32())),
+        "tags_weights": pa.array(
+            [[1.0 + t for t in each] for each in tags], pa.list_(pa.float32())
+        ),
         "price": pa.array(rng.normal(size=ITEMS), pa.float32()),
     }
     (data_dir / "items").mkdir(parents=True)
@@ -93,14 +119,26 @@ def write_data(data_dir: Path, seed: int = 0) -> None:
         query = {"user_key": [user + 1], "segment": [group + 1], "age": [float(rng.normal())]}
         log = taken[: PER_USER - 4]
         for at, item in enumerate(log):
-            fields = {"hour": [1 + at % 4], "history": log[max(0, at - 8) : at], "item": [item], "timestamp": [at]}
+            fields = {
+                "hour": [1 + at % 4],
+                "history": log[max(0, at - 8) : at],
+                "item": [item],
+                "timestamp": [at],
+            }
             records["train"].append(_example({**query, **fields, "reward": [1.0 + at % 2]}))
             examples[item] += 1
         for split, targets in (("validation", taken[-4:-2]), ("test", taken[-2:])):
             seen, counts = np.unique(log, return_counts=True)
-            later = {"user": [f"user-{user}".encode()], "hour": [1], "history": log[-8:], "seen": seen}
+            later = {
+                "user": [f"user-{user}".encode()],
+                "hour": [1],
+                "history": log[-8:],
+                "seen": seen,
+            }
             distinct = list(dict.fromkeys(targets.tolist()))
-            records[split].append(_example({**query, **later, "seen_counts": counts, "targets": distinct}))
+            records[split].append(
+                _example({**query, **later, "seen_counts": counts, "targets": distinct})
+            )
     for split, rows in records.items():
         directory = data_dir / "examples" / split
         directory.mkdir(parents=True)
@@ -110,18 +148,26 @@ def write_data(data_dir: Path, seed: int = 0) -> None:
                     writer.write(row)
     rows = np.arange(1, ITEMS + 1)
     pq.write_table(
-        pa.table({"item": rows, "examples": examples[1:], "events": examples[1:]}), data_dir / "item_counts.parquet"
+        pa.table({"item": rows, "examples": examples[1:], "events": examples[1:]}),
+        data_dir / "item_counts.parquet",
     )
     names = ["product", "category", "tags", "price"]
     related = rng.random((4, 4))
-    (data_dir / "feature_mi.json").write_text(json.dumps({"features": names, "mi": (related + related.T).tolist()}))
+    (data_dir / "feature_mi.json").write_text(
+        json.dumps({"features": names, "mi": (related + related.T).tolist()})
+    )
     write_manifest(data_dir, f"synthetic-{seed}", {"step": "preprocess"})
 
 
 def write_transform_graphs(data_dir: Path) -> None:
     """Run TF-Transform over raw values that give the vocabularies above."""
     query = [
-        {"user_key": [f"user-{u}"], "segment": [f"s{u % GROUPS}"], "age": [float(u % 7)], "hour": [float(u % 24)]}
+        {
+            "user_key": [f"user-{u}"],
+            "segment": [f"s{u % GROUPS}"],
+            "age": [float(u % 7)],
+            "hour": [float(u % 24)],
+        }
         for u in range(USERS)
     ]
     item = [
@@ -137,7 +183,11 @@ def write_transform_graphs(data_dir: Path) -> None:
 
 def _preprocess_query(inputs: dict[str, Any]) -> dict[str, Any]:
     hours = tft.bucketize(_single(inputs["hour"], 0.0), 4) + 1
-    return {**_indices(inputs, ["user_key", "segment"]), "age": tft.scale_to_z_score(_single(inputs["age"], 0.0)), "hour": hours}
+    return {
+        **_indices(inputs, ["user_key", "segment"]),
+        "age": tft.scale_to_z_score(_single(inputs["age"], 0.0)),
+        "hour": hours,
+    }
 
 
 def _preprocess_item(inputs: dict[str, Any]) -> dict[str, Any]:
@@ -151,7 +201,10 @@ def _preprocess_item(inputs: dict[str, Any]) -> dict[str, Any]:
 
 def _indices(inputs: dict[str, Any], names: list[str]) -> dict[str, Any]:
     return {
-        name: tft.compute_and_apply_vocabulary(_single(inputs[name], ""), num_oov_buckets=1, vocab_filename=name) + 1
+        name: tft.compute_and_apply_vocabulary(
+            _single(inputs[name], ""), num_oov_buckets=1, vocab_filename=name
+        )
+        + 1
         for name in names
     }
 
@@ -181,6 +234,10 @@ def _example(fields: dict[str, Any]) -> bytes:
         elif listed and isinstance(listed[0], float):
             features[name] = tf.train.Feature(float_list=tf.train.FloatList(value=listed))
         else:
-            features[name] = tf.train.Feature(int64_list=tf.train.Int64List(value=[int(v) for v in listed]))
-    encoded: bytes = tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+            features[name] = tf.train.Feature(
+                int64_list=tf.train.Int64List(value=[int(v) for v in listed])
+            )
+    encoded: bytes = tf.train.Example(
+        features=tf.train.Features(feature=features)
+    ).SerializeToString()
     return encoded

@@ -18,8 +18,8 @@ def correct(scores: tf.Tensor, log_q: tf.Tensor) -> tf.Tensor:
     down. Belongs after the temperature. There is no floor on q: in a corpus of 1e8 items most q
     lie below the customary 1e-6, and a floor would leave exactly the tail uncorrected.
 
-    Source: Yi et al., RecSys 2019, equations 4 and 5. (Equation 5 writes the correction into the
-    numerator too; so does this, for all C columns.)
+    Source: Yi et al., RecSys 2019, section 3, equations 4 and 5. As there, all C columns are
+    corrected, the positive's too.
 
     Args:
       scores: `[B, C]` logits.

@@ -21,7 +21,7 @@ def sampled_softmax(
     The sum is divided by B, as in the paper, and not by the sum of the weights: a batch of small
     rewards moves the model less. It is a mean, so the batch size does not act as a learning rate.
 
-    Source: Yi et al., RecSys 2019, equation 3 (rewards) and 5 (softmax over the batch).
+    Source: Yi et al., RecSys 2019, section 3, equations 4 and 5 (L_B, there with logQ inside).
 
     Args:
       scores: `[B, C]` logits; corrected by logQ and masked where wanted.
@@ -66,8 +66,8 @@ def contrastive(view_a: tf.Tensor, view_b: tf.Tensor, temperature: float | tf.Te
     """Contrasts two views of m items: -(1/m) sum_i log softmax_j(cos(a_i, b_j) / tau) at j = i.
 
     Source: Yao et al., "Self-supervised Learning for Large-scale Item Recommendations", CIKM 2021,
-    equation 1. One direction (a to b), as there. An item that is in the batch twice is a negative
-    of itself; items drawn uniformly from a large table seldom are.
+    section 3.1, L_self. One direction (a to b), as there. An item that is in the batch twice is a
+    negative of itself; items drawn uniformly from a large table seldom are.
 
     Args:
       view_a: `[m, D]` embeddings of the first view; need not be normalised.

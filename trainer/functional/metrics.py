@@ -249,7 +249,7 @@ def _first(matrix: NDArray[Scalar], k: int) -> NDArray[Scalar]:
 
 
 def _divide(part: ArrayLike, whole: ArrayLike) -> Floats:
-    """part / whole, and NaN without a warning where whole is 0."""
+    """Divides, and gives NaN without a warning where whole is 0."""
     divisor = np.asarray(whole, np.float64)
     quotient: Floats = np.asarray(part, np.float64) / np.where(divisor > 0, divisor, np.nan)
     return quotient

@@ -14,17 +14,23 @@ _SCALE = 0.05
 """Tables start uniformly within +-0.05, Keras's own default for embeddings."""
 
 
-class FeatureEmbeddings(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
+class FeatureEmbeddings(keras.layers.Layer):
     """One table a vocabulary; the features of an example become one vector.
 
-    * single-valued: the row of its index. Index 0 (missing, masked) is a row like any other and learned.
-    * multi-valued and text: the mean of the values' rows, weighted where the feature has weights. Padding does not
-      count; an empty list gives the row of index 0.
+    * single-valued: the row of its index. Index 0 (missing, masked) is a row like any other and
+      learned.
+    * multi-valued and text: the mean of the values' rows, weighted where the feature has weights.
+      Padding does not count; an empty list gives the row of index 0.
     * numeric without buckets: the value itself, one column.
     """
 
     def __init__(
-        self, features: FeatureList, table_sizes: Mapping[str, int], *, seed: int = 0, name: str | None = None
+        self,
+        features: FeatureList,
+        table_sizes: Mapping[str, int],
+        *,
+        seed: int = 0,
+        name: str | None = None,
     ) -> None:
         """Sets the layer up.
 
@@ -43,7 +49,9 @@ class FeatureEmbeddings(keras.layers.Layer):  # type: ignore[misc]  # Keras has 
                 self._tables[owner] = self.add_weight(
                     name=owner,
                     shape=[table_sizes[owner], features.get(owner).dim],
-                    initializer=keras.initializers.RandomUniform(-_SCALE, _SCALE, seed=seed_of(seed, owner)),
+                    initializer=keras.initializers.RandomUniform(
+                        -_SCALE, _SCALE, seed=seed_of(seed, owner)
+                    ),
                 )
 
     @property
@@ -53,13 +61,17 @@ class FeatureEmbeddings(keras.layers.Layer):  # type: ignore[misc]  # Keras has 
 
     def dim_of(self, feature: Feature) -> int:
         """Columns of one feature: the width of its table (the owner's), or 1."""
-        return self._features.get(self._features.table_of(feature)).dim if feature.is_embedded else 1
+        return (
+            self._features.get(self._features.table_of(feature)).dim if feature.is_embedded else 1
+        )
 
     def table(self, feature: Feature) -> tf.Variable:
         """The table `[V, D]` of an embedded feature."""
         return self._tables[self._features.table_of(feature)]
 
-    def lookup(self, feature: Feature, values: tf.Tensor, weights: tf.Tensor | None = None) -> tf.Tensor:
+    def lookup(
+        self, feature: Feature, values: tf.Tensor, weights: tf.Tensor | None = None
+    ) -> tf.Tensor:
         """Embeds one feature.
 
         Args:
@@ -104,7 +116,9 @@ class FeatureEmbeddings(keras.layers.Layer):  # type: ignore[misc]  # Keras has 
 
     def get_config(self) -> dict[str, Any]:
         """Refused: the layer is rebuilt from the configuration of the run."""
-        raise NotImplementedError("rebuild the model with trainer.model.build_model and restore its weights")
+        raise NotImplementedError(
+            "rebuild the model with trainer.model.build_model and restore its weights"
+        )
 
 
 def seed_of(seed: int, name: str) -> int:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from preprocessing.features import Feature
 from trainer.keras_gate import keras, tf
 from trainer.layers.embeddings import FeatureEmbeddings
 from trainer.layers.pooling import weighted_mean
-from preprocessing.features import Feature
 
 
-class HistoryMean(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
-    """One sequence feature: history rows -> an item feature -> its shared embedding -> weighted mean.
+class HistoryMean(keras.layers.Layer):
+    """One sequence feature: rows -> an item feature -> its shared embedding -> weighted mean.
 
-    The weight of an item depends on its place p, 0 for the newest: exp(w_p) / sum over the history of exp(w). The
-    w start at 0, a plain mean. An empty history gives the row of index 0.
+    The weight of an item depends on its place p, 0 for the newest: exp(w_p) / sum over the history
+    of exp(w). The w start at 0, a plain mean. An empty history gives the row of index 0.
     """
 
     def __init__(
@@ -36,7 +36,9 @@ class HistoryMean(keras.layers.Layer):  # type: ignore[misc]  # Keras has no typ
         self._sequence, self._item_feature = sequence, item_feature
         self._embeddings = embeddings
         self._item_values, self._item_weights = item_values, item_weights
-        self.place_weights = self.add_weight(name="places", shape=[sequence.max_length], initializer="zeros")
+        self.place_weights = self.add_weight(
+            name="places", shape=[sequence.max_length], initializer="zeros"
+        )
 
     @property
     def width(self) -> int:
@@ -66,4 +68,6 @@ class HistoryMean(keras.layers.Layer):  # type: ignore[misc]  # Keras has no typ
         vectors = self._embeddings.lookup(self._item_feature, values, of_items)
         total = tf.reduce_sum(weights, axis=1, keepdims=True)
         pooled = tf.einsum("bl,bld->bd", tf.math.divide_no_nan(weights, total), vectors)
-        return tf.where(total > 0, pooled, tf.gather(self._embeddings.table(self._item_feature), [0]))
+        return tf.where(
+            total > 0, pooled, tf.gather(self._embeddings.table(self._item_feature), [0])
+        )

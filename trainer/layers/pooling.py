@@ -1,7 +1,7 @@
 """The weighted mean of embeddings, with a gradient that stays small.
 
-A batch of 1,024 histories of 50 items reads 51,200 rows, many of them more than once. Reading each distinct row
-once makes what reaches the optimizer as small as the distinct rows are few.
+A batch of 1,024 histories of 50 items reads 51,200 rows, many of them more than once. Reading each
+distinct row once makes what reaches the optimizer as small as the distinct rows are few.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from trainer.keras_gate import tf
 
 
 def weighted_mean(table: tf.Variable, indices: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """Mean of rows of a table: sum_l w_l table[i_l] / sum_l w_l; the row of index 0 where no weight is left.
+    """Averages rows of a table: sum_l w_l table[i_l] / sum_l w_l, or row 0 where all w are 0.
 
     Args:
       table: `[V, D]` variable; its gradient is `tf.IndexedSlices` with each index once.
@@ -24,7 +24,9 @@ def weighted_mean(table: tf.Variable, indices: tf.Tensor, weights: tf.Tensor) ->
     """
     total = tf.reduce_sum(weights, axis=1, keepdims=True)
     is_empty = total <= 0
-    first = tf.one_hot(tf.zeros([tf.shape(indices)[0]], tf.int32), tf.shape(indices)[1], dtype=weights.dtype)
+    first = tf.one_hot(
+        tf.zeros([tf.shape(indices)[0]], tf.int32), tf.shape(indices)[1], dtype=weights.dtype
+    )
     weights = tf.where(is_empty, first, weights / tf.where(is_empty, tf.ones_like(total), total))
     # Padding reads row 0 with weight 0, as does everything of an empty list.
     indices = tf.where(is_empty, tf.zeros_like(indices), indices)
@@ -33,7 +35,7 @@ def weighted_mean(table: tf.Variable, indices: tf.Tensor, weights: tf.Tensor) ->
     return _pooled(rows, weights, tf.reshape(places, tf.shape(indices)))
 
 
-@tf.custom_gradient  # type: ignore[misc]  # TensorFlow has no types
+@tf.custom_gradient
 def _pooled(rows: tf.Tensor, weights: tf.Tensor, places: tf.Tensor) -> Any:
     """`[B, D]` sums of `rows [U, D]` at `places [B, L]`, weighted by `weights [B, L]`."""
     taken = tf.gather(rows, places)
@@ -41,12 +43,14 @@ def _pooled(rows: tf.Tensor, weights: tf.Tensor, places: tf.Tensor) -> Any:
 
     def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, None]:
         of_weights = tf.einsum("bd,bld->bl", upstream, taken)
-        # Transposed weights times upstream, as a sparse product: autodiff would write out the [B, L, D] outer
-        # product first, which is most of the time of the whole layer.
+        # Transposed weights times upstream, as a sparse product: autodiff would write out the [B,
+        # L, D] outer product first, which is most of the time of the whole layer.
         batch, length = tf.unstack(tf.shape(weights, tf.int64))
         queries = tf.repeat(tf.range(batch), length)
         at = tf.stack([queries, tf.cast(tf.reshape(places, [-1]), tf.int64)], axis=1)
-        matrix = tf.SparseTensor(at, tf.reshape(weights, [-1]), [batch, tf.shape(rows, tf.int64)[0]])
+        matrix = tf.SparseTensor(
+            at, tf.reshape(weights, [-1]), [batch, tf.shape(rows, tf.int64)[0]]
+        )
         of_rows = tf.sparse.sparse_dense_matmul(matrix, upstream, adjoint_a=True)
         return of_rows, of_weights, None
 
