@@ -30,7 +30,7 @@ _SHOWN = 8
 def config_path(name: str) -> Path:
     """A configuration of the repository, also where Longtail is installed as a package."""
     beside = Path(__file__).resolve().parent.parent / "configs" / f"{name}.yaml"
-    return beside if beside.exists() else Path(str(resources.files("configs") / f"{name}.yaml"))
+    return beside if beside.exists() else Path(str(resources.files("pipelines.configs") / f"{name}.yaml"))
 
 
 def demo(console: Console, *, quick: bool, overrides: list[str]) -> None:

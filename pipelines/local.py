@@ -11,6 +11,9 @@ from rich.console import Console
 
 from pipelines import datasets
 from pipelines.config import Paths, RunConfig
+from preprocessing.artifacts import write_text_atomically
+
+COMMAND = "longtail run"
 
 
 def preprocess(config: RunConfig, paths: Paths, console: Console, beam_options: Sequence[str] = ()) -> dict[str, Any]:
@@ -31,9 +34,17 @@ def train(config: RunConfig, paths: Paths, console: Console) -> dict[str, Any]:
 
 def evaluate(config: RunConfig, paths: Paths, console: Console) -> dict[str, Any]:
     """Metrics of the model and the baselines on the full corpus."""
+    from preprocessing.progress import Stages
+    from serving.export import newest_version, read_description
+    from trainer.evaluate import REPORT
     from trainer.evaluate import evaluate as run
+    from trainer.report import render_html
 
-    return run(config, paths.data, paths.model, paths.evaluation, console=console)
+    metrics = run(config, paths.data, paths.model, paths.evaluation, command=COMMAND, stages=Stages(console))
+    newest = newest_version(paths.export)
+    if newest:  # the report names the index too, which the trainer knows nothing of
+        write_text_atomically(paths.evaluation / REPORT, render_html(metrics, read_description(newest)["index"]))
+    return metrics
 
 
 def export(config: RunConfig, paths: Paths, console: Console) -> Path:

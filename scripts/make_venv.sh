@@ -23,21 +23,21 @@ if [ ! -e "$complete" ] || ! "$venv/bin/python" -c '' 2>/dev/null; then
 fi
 rm -f "$complete"
 
-# Lists the packages while pip fetches them: the number on a terminal, every 50th in a log.
+# Shows how far pip is: the package on a terminal, every 50th in a log.
 progress() {
-    local total=$1 name count=0
+    local total=$1 word name count=0
     while read -r word name _; do
-        case $word in
-            Collecting | Requirement)
+        case "$word $name" in
+            "Collecting "* | "Processing "* | "Requirement "* | "Ignoring "*)
                 count=$((count + 1))
-                if [ -t 2 ]; then
-                    printf '\r\033[K  %d of %d  %s' "$count" "$total" "$name" >&2
+                if [ -t 1 ]; then
+                    printf '\r\033[K  %d of %d  %s' "$count" "$total" "${name##*/}"
                 elif [ $((count % 50)) = 0 ]; then
-                    echo "  $count of $total" >&2
+                    echo "  $count of $total"
                 fi ;;
-            Installing)
-                if [ -t 2 ]; then printf '\r\033[K' >&2; fi
-                echo "  all fetched, unpacking (a minute or two)" >&2 ;;
+            "Installing collected")
+                if [ -t 1 ]; then printf '\r\033[K'; fi
+                echo "  all fetched, unpacking (a minute or two)" ;;
         esac
     done
 }

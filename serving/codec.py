@@ -134,7 +134,7 @@ def _decode_columns(inputs: Any, types: InputTypes) -> Arrays:
                 "inputs is a plain value/list, but expecting an object as multiple "
                 "input tensors required as per tensorinfo_map"
             )
-        inputs = {name: inputs for name in types}
+        inputs = dict.fromkeys(types, inputs)
     arrays: Arrays = {}
     for name in sorted(types):
         if name not in inputs:

@@ -90,13 +90,11 @@ def export(
     stages = Stages(console)
     made_from = {"data": _finished(data_dir, "preprocess"), "model": _finished(model_dir, "train")}
     wanted = export_fingerprint(config, made_from["data"], made_from["model"])
-    versions = {number: Path(path) for number, path in version_paths(str(export_dir)).items()}
-    if versions:
-        newest = versions[max(versions)]
-        if read_description(newest).get("fingerprint") == wanted:
-            stages.console.print(f"  export is current: {newest}", highlight=False)
-            return newest
-    target = export_dir / str(max(versions, default=0) + 1)
+    newest = newest_version(export_dir)
+    if newest and read_description(newest).get("fingerprint") == wanted:
+        stages.console.print(f"  export is current: {newest}", highlight=False)
+        return newest
+    target = export_dir / str(int(newest.name) + 1 if newest else 1)
     started = time.perf_counter()
     try:
         with whole_directory(target) as out:
@@ -121,6 +119,12 @@ def export(
             f"cannot write {target}: {error.message.splitlines()[0]}; no version appeared"
         ) from error
     return target
+
+
+def newest_version(export_dir: Path) -> Path | None:
+    """The folder of the highest version, None without one."""
+    versions = version_paths(str(export_dir))
+    return Path(versions[max(versions)]) if versions else None
 
 
 def read_description(version: Path) -> dict[str, Any]:

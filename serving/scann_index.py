@@ -100,9 +100,9 @@ class ScannIndex(Index):
         # 16: the codebook of a block has 16 centres and is trained on the items.
         if self.num_items < 16 or self._config.leaves > self.num_items // 2:
             raise LongtailError(
-                f"export.scann.leaves expected at most half the number of items ({self.num_items // 2}, "
-                "and 16 items), "
-                f"received {self._config.leaves}: leave it out for the square root of the items"
+                f"export.scann.leaves expected at most half the items, {self.num_items // 2}, and "
+                f"at least 16 items, received {self._config.leaves} leaves for {self.num_items} "
+                "items: leave it out for the square root of the items"
             )
         return self._config.leaves
 

@@ -35,6 +35,7 @@ class StatusError(Exception):
 
     @property
     def http_status(self) -> int:
+        """The HTTP status that TF Serving gives this code."""
         return HTTP_STATUS[self.code]
 
     def __str__(self) -> str:

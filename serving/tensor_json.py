@@ -23,8 +23,11 @@ def encode_response(outputs: Tensors, format: Literal["row", "columnar"]) -> byt
 
     Args:
       outputs: arrays by output name; in row format all `[batch, ...]` of one batch size.
-    Raises: `StatusError` (INVALID_ARGUMENT) where a row answer has no common batch size or a dtype
-      has no JSON form.
+      format: that of the request.
+
+    Raises:
+      StatusError: INVALID_ARGUMENT, where a row answer has no common batch size or a dtype has no
+        JSON form.
     """
     if not outputs:
         raise invalid("Cannot convert empty tensor map to JSON")

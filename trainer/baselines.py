@@ -114,8 +114,7 @@ class ALS:
         seed: int,
         batch_users: int,
     ) -> None:
-        """Fits on `user_items [train users, N + 1]` event counts; the same seed gives the same
-        factors.
+        """Fits on event counts `[train users, N + 1]`; the same seed gives the same factors.
 
         Raises:
           LongtailError: the package `implicit` is not installed.
@@ -165,8 +164,7 @@ def tune_als(
     batch_users: int,
     on_point: Callable[[dict[str, Any]], None] = lambda record: None,
 ) -> tuple[ALS, list[dict[str, Any]]]:
-    """Fits every point of the grid on train and keeps the best by validation recall at `k` on new
-    items.
+    """Fits every point of the grid on train; keeps the best by validation recall on new items.
 
     Args:
       user_items: `[train users, N + 1]` event counts.

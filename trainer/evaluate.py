@@ -76,11 +76,10 @@ def evaluate(
     command: str | None = None,
     stages: Stages | None = None,
 ) -> dict[str, Any]:
-    """Measures model and baselines on validation and test; writes metrics.json, report.html and a
-    manifest.
+    """Measures model and baselines on validation and test.
 
-    Does nothing but read metrics.json where the manifest in `output_dir` matches the `evaluate`
-    section, the seed, the data and the model.
+    Writes metrics.json, report.html and a manifest. Does nothing but read metrics.json where the
+    manifest in `output_dir` matches the `evaluate` section, the seed, the data and the model.
 
     Args:
       config: the sections of the trainer.

@@ -193,13 +193,14 @@ def evaluation_queries(data_dir: Path, split: str) -> EvaluationQueries:
     Raises:
       LongtailError: the files are missing or damaged.
     """
-    read = read_columns(example_files(Path(data_dir), split), evaluation_spec(Path(data_dir)))
+    read: dict[str, Any] = {
+        **read_columns(example_files(Path(data_dir), split), evaluation_spec(Path(data_dir)))
+    }
     users = read.pop("user")
-    lists = [read.pop(name) for name in ("targets", "seen", "seen_counts")]
+    targets, seen, counts = (read.pop(name) for name in ("targets", "seen", "seen_counts"))
     features = {}
     for name, values in read.items():
-        longest = (
-            int(np.diff(values.row_splits).max(initial=1)) if isinstance(values, Ragged) else 0
-        )
-        features[name] = pad(values, longest) if isinstance(values, Ragged) else values
-    return EvaluationQueries(features, users, *lists)
+        if isinstance(values, Ragged):
+            values = pad(values, int(np.diff(values.row_splits).max(initial=1)))
+        features[name] = values
+    return EvaluationQueries(features, users, targets, seen, counts)

@@ -41,8 +41,7 @@ def judge(
     ks: Sequence[int],
     clock: Clock,
 ) -> dict[str, Any]:
-    """Figures of every ranker and mode on one split, and the paired differences of the model to the
-    others.
+    """Figures of every ranker and mode on one split, and how the model differs from the others.
 
     Returns:
       `users`; `rankers[name][mode]`, the cells of `protocol.measure`;

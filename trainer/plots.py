@@ -52,13 +52,14 @@ _STYLE = {
     ),
     **dict.fromkeys(("xtick.color", "ytick.color"), _INK),
 }
+_LINES = ("-", "--", "-.", ":")
 _Z95 = 1.96
 
 
 def recall_bars(rankings: dict[str, Any], mode: str, k: int) -> str:
     """One panel a group, each on its own scale (the tail lies far below); 95 % intervals."""
     names = present(rankings, mode)
-    groups = [g for g in ("overall", *BUCKETS) if any(rankings[n][mode][g]["users"] for n in names)]
+    groups = ["overall", *(b for b in BUCKETS if any(rankings[n][mode][b]["users"] for n in names))]
 
     def draw(figure: Any) -> None:
         for panel, group in zip(
@@ -154,45 +155,37 @@ def long_tail(catalogue: dict[str, Any], buckets: dict[str, Any]) -> str:
     return _svg("long-tail", "training events of items by popularity rank", draw, width=5.6)
 
 
-def training_history(history: Sequence[dict[str, Any]], monitor: str | None) -> str:
-    """Loss and validation recall over the steps; the best of the monitored figure is marked."""
+def training_history(history: Sequence[dict[str, Any]], monitor: str) -> str:
+    """Losses, the monitored validation figure with its best value, and the same of the tail."""
+    numeric = [key for key in history[0] if all(_is_number(record.get(key)) for record in history)]
     steps = [record.get("step", number + 1) for number, record in enumerate(history)]
-    numeric = [
-        key
-        for key in (history[0] if history else {})
-        if all(_is_number(r.get(key)) for r in history)
-    ]
-    losses = [key for key in numeric if "loss" in key]
-    wanted = [
-        key
-        for key in numeric
-        if key.rpartition("validation_")[2].rpartition("val_")[2].startswith("recall@")
-    ]
-    if monitor:
-        wanted = [key for key in wanted if key.endswith(monitor)] or wanted
-    styles = ("-", "--", "-.", ":")
+    panels = {
+        "training loss": [key for key in numeric if "loss" in key],
+        "validation": [key for key in numeric if key == monitor],
+        "validation, tail": [key for key in numeric if key == f"{monitor}/tail"],
+    }
+    shown = {title: keys for title, keys in panels.items() if keys} or {"no figures": []}
 
     def draw(figure: Any) -> None:
-        left, right = figure.subplots(1, 2)
-        for panel, keys, colour in ((left, losses[:4], "als"), (right, wanted[:4], "model")):
-            for key, style in zip(keys, styles, strict=False):
+        for panel, (title, keys) in zip(
+            figure.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True
+        ):
+            for key, style in zip(keys, _LINES, strict=False):
                 values = [record[key] for record in history]
-                panel.plot(steps, values, style, color=_COLOURS[colour], marker=".", label=key)
+                colour = _COLOURS["als" if "loss" in key else "model"]
+                panel.plot(steps, values, style, color=colour, marker=".", label=key)
+                if key.startswith(monitor):
+                    best = max(range(len(values)), key=values.__getitem__)
+                    place, label = (steps[best], values[best]), f"{values[best]:.4f}"
+                    panel.annotate(label, place, (0, 7), textcoords="offset points", ha="center")
+            panel.set_title(title)
             panel.set_xlabel("step")
-            panel.locator_params(axis="x", nbins=6)
+            panel.locator_params(axis="x", nbins=5)
+            panel.margins(y=0.2)
             if keys:
-                panel.legend(fontsize=8)
-        left.set_title("training loss")
-        right.set_title("validation")
-        if wanted:
-            values = [record[wanted[0]] for record in history]
-            best = max(range(len(values)), key=values.__getitem__)
-            place = (steps[best], values[best])
-            label = f"{values[best]:.4f}"
-            right.annotate(label, place, (0, 7), textcoords="offset points", ha="center")
-            right.margins(y=0.15)
+                panel.legend(fontsize=8, loc="best" if len(keys) > 1 else "lower right")
 
-    return _svg("history", "loss and validation recall over training", draw, width=8)
+    return _svg("history", "loss and validation recall over training", draw, 3.3 * len(shown))
 
 
 def exposure_curve(rankings: dict[str, Any], mode: str) -> str:
@@ -201,7 +194,7 @@ def exposure_curve(rankings: dict[str, Any], mode: str) -> str:
     def draw(figure: Any) -> None:
         panel = figure.subplots()
         items: list[int] = []
-        for name, style in zip(present(rankings, mode), ("-", "--", "-.", ":"), strict=False):
+        for name, style in zip(present(rankings, mode), _LINES, strict=False):
             curve = rankings[name][mode]["exposure"]["curve"]
             items = curve["items"]
             panel.plot(items, curve["share"], style, color=_COLOURS[name], label=LABELS[name])

@@ -52,7 +52,7 @@ def render_html(metrics: Json, index: Mapping[str, Any] | None = None) -> str:
     drawn["long-tail"] = plots.long_tail(metrics["catalogue"], metrics["buckets"])
     drawn.update({f"exposure-{mode}": plots.exposure_curve(rankings, mode) for mode in MODES})
     if history:
-        monitor = made.get("config", {}).get("train", {}).get("monitor")
+        monitor = made.get("config", {}).get("train", {}).get("monitor", f"recall@{k}/new")
         drawn["history"] = plots.training_history(history, monitor)
     html: str = environment.get_template("report.html.j2").render(
         name=metrics["name"],

@@ -56,7 +56,7 @@ def test_queries_that_do_not_fit(client: RecallClient, query: dict[str, Any], me
 
 
 def test_refusal_of_the_server(client: RecallClient) -> None:
-    with pytest.raises(ServingError, match="HTTP 400: .*did not hold") as caught:
+    with pytest.raises(ServingError, match=r"HTTP 400: .*did not hold") as caught:
         client.recommend([{"age": -1}])
     assert caught.value.status == 400
     assert caught.value.exit_code == 1
@@ -70,7 +70,7 @@ def test_predict_status_and_metadata(url: str) -> None:
         assert "serving_default" in client.metadata()
         with pytest.raises(LongtailError, match="either instances or inputs"):
             client.predict()
-        with pytest.raises(LongtailError, match="one of the signatures .*, received recommend"):
+        with pytest.raises(LongtailError, match=r"one of the signatures .*, received recommend"):
             client.recommend([{"x": [1, 1, 1, 1]}], k=1)
 
 
@@ -91,7 +91,7 @@ def test_no_server() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     client = RecallClient(f"http://127.0.0.1:{port}", "m")
-    with client, pytest.raises(ServingError, match="no answer from .*; is the server") as caught:
+    with client, pytest.raises(ServingError, match=r"no answer from .*; is the server") as caught:
         client.status()
     assert caught.value.status == 0
 

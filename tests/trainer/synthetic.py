@@ -147,10 +147,9 @@ def write_data(data_dir: Path, seed: int = 0) -> None:
                 for row in rows[part::2]:
                     writer.write(row)
     rows = np.arange(1, ITEMS + 1)
-    pq.write_table(
-        pa.table({"item": rows, "examples": examples[1:], "events": examples[1:]}),
-        data_dir / "item_counts.parquet",
-    )
+    counts = {"item": rows, "examples": examples[1:], "events": examples[1:]}
+    counts["recent"] = examples[1:] / 2
+    pq.write_table(pa.table(counts), data_dir / "item_counts.parquet")
     names = ["product", "category", "tags", "price"]
     related = rng.random((4, 4))
     (data_dir / "feature_mi.json").write_text(

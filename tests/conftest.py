@@ -1,0 +1,40 @@
+"""What all tests share: a small machine's threads, no window, reproducible Hypothesis, e2e markers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Before TensorFlow, OpenBLAS or Matplotlib is imported. Values set by the user win.
+for name, value in {
+    "TF_NUM_INTRAOP_THREADS": "2",
+    "TF_NUM_INTEROP_THREADS": "2",
+    "OMP_NUM_THREADS": "2",
+    "OPENBLAS_NUM_THREADS": "1",  # implicit warns (here: fails) where BLAS has threads of its own
+    "CUDA_VISIBLE_DEVICES": "-1",
+    "MPLBACKEND": "Agg",
+}.items():
+    os.environ.setdefault(name, value)
+
+# Tracing a graph takes longer than any deadline; a failure on CI must be the same one at home.
+hypothesis.settings.register_profile("longtail", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("longtail")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks every test below tests/e2e as e2e and slow."""
+    for item in items:
+        if (ROOT / "tests" / "e2e") in item.path.parents:
+            item.add_marker(pytest.mark.e2e)
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The root of the repository."""
+    return ROOT

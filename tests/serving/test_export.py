@@ -1,0 +1,208 @@
+"""The export step: what appears, when, and that nothing half-done ever does."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from preprocessing.errors import LongtailError, LongtailFailure
+from serving import export as step
+from serving import export_check
+from serving.export import export, main, read_description
+from serving.sample_requests import query_arrays, read_queries
+from serving.servable import Servable
+from tests.serving.recall_data import ITEMS, QUIET, K, RecallData, recall_data
+from trainer.keras_gate import tf
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def shop() -> RecallData:
+    return recall_data()
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export_check, "_SECONDS", 0.05)
+
+
+def run(shop: RecallData, target: Path, *overrides: str) -> Path:
+    return export(shop.config(*overrides), shop.data, shop.model, target, console=QUIET)
+
+
+def entries(directory: Path) -> list[str]:
+    return sorted(os.listdir(directory)) if directory.exists() else []
+
+
+def test_versions_rise_and_a_current_one_is_kept(shop: RecallData, tmp_path: Path) -> None:
+    (tmp_path / "7").mkdir()  # of another tool: numbers go on from it
+    (tmp_path / "notes").mkdir()
+    first = run(shop, tmp_path)
+    assert first == tmp_path / "8"
+    made = (first / "saved_model.pb").stat().st_mtime_ns
+    assert run(shop, tmp_path) == first
+    assert (first / "saved_model.pb").stat().st_mtime_ns == made
+    second = run(shop, tmp_path, "export.k=5")
+    assert second == tmp_path / "9"
+    assert entries(tmp_path) == ["7", "8", "9", "notes"]
+    description = read_description(second)
+    assert description["version"] == 9
+    assert (description["k"], description["max_k"]) == (5, ITEMS)
+    assert description["items"] == ITEMS
+    assert description["answers"]["embedding_difference"] < 1e-6
+    assert description["answers"]["score_difference"] < 1e-6
+    assert set(description["answers"]["latency_ms"]) == {"1", "64"}
+    assert not any(str(tmp_path) in p.read_text() for p in second.glob("assets.extra/*.json"))
+
+
+def test_warmup_requests_are_real_and_answered(shop: RecallData, tmp_path: Path) -> None:
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    version = run(shop, tmp_path)
+    path = version / "assets.extra" / "tf_serving_warmup_requests"
+    logs = [
+        prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
+        for record in tf.data.TFRecordDataset(str(path))
+    ]
+    names = [request.model_spec.signature_name for request in logs]
+    assert names == ["serving_default"] * 4 + [
+        "recommend", "embed_query", "similar_items", "embed_item",
+    ]  # fmt: skip
+    assert {request.model_spec.name for request in logs} == {"tiny"}
+    user = tf.make_ndarray(logs[0].inputs["user_id"]).tolist()
+    assert user == [[read_queries(shop.data)[0]["user_id"][0].encode()]]
+    assert read_description(version)["warmup_requests"] == len(logs)
+    Servable(str(version)).close()  # replays them
+
+
+@pytest.mark.parametrize("leaves", [[], ["export.scann.leaves=8", "export.scann.leaves_to_search=8"]])
+def test_scann(shop: RecallData, tmp_path: Path, leaves: list[str]) -> None:
+    version = run(shop, tmp_path, "export.index=scann", *leaves)
+    measured = read_description(version)["index"]
+    assert measured["kind"] == "scann"
+    assert measured["leaves"] == (8 if leaves else None)
+    assert measured["recall"] >= 0.99
+    assert set(measured["latency_ms"]) == {"index", "exact"}
+    exact = run(shop, tmp_path)
+    features = shop.config().feature_list
+    raw = query_arrays(read_queries(shop.data), features)
+    raw["exclude"] = np.full([len(raw["user_id"]), 1], "i1", object)
+    answers = []
+    for path in (version, exact):
+        servable = Servable(str(path))
+        answers.append(servable.run("serving_default", raw))
+        servable.close()
+    assert np.mean(answers[0]["item_ids"] == answers[1]["item_ids"]) > 0.95
+    assert not (answers[0]["item_ids"] == b"i1").any()
+
+
+def test_too_low_a_recall_exports_nothing(shop: RecallData, tmp_path: Path) -> None:
+    coarse = ["export.scann.leaves=30", "export.scann.leaves_to_search=1", "export.k=3"]
+    with pytest.raises(LongtailFailure, match=r"raise export.scann.leaves_to_search \(now 1 of 30\)"):
+        run(shop, tmp_path, "export.index=scann", "export.scann.min_recall=1", *coarse)
+    assert entries(tmp_path) == []
+
+
+def test_train_serve_skew_exports_nothing(
+    shop: RecallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One user whose missing age is sent as the number 0: a difference that no shape would show."""
+    queries: list[Any] = [dict(query) for query in read_queries(shop.data)]
+    queries[3]["age"] = [0.0]
+    monkeypatch.setattr(step, "read_queries", lambda data_dir: queries)
+    with pytest.raises(LongtailFailure, match="train/serve skew.*above that limit for 1 of"):
+        run(shop, tmp_path)
+    assert entries(tmp_path) == []
+
+
+def test_fewer_items_than_k(shop: RecallData, tmp_path: Path) -> None:
+    version = run(shop, tmp_path, "export.k=500")
+    servable = Servable(str(version))
+    raw = query_arrays(read_queries(shop.data)[:1], shop.config().feature_list)
+    answer = servable.run("serving_default", {**raw, "exclude": np.array([[""]], object)})
+    servable.close()
+    assert answer["item_ids"].shape == (1, 500)
+    assert (answer["item_ids"][0, :ITEMS] != b"").all()
+    assert (answer["item_ids"][0, ITEMS:] == b"").all()
+
+
+def test_a_killed_export_leaves_no_version(shop: RecallData, tmp_path: Path) -> None:
+    """Killed while the SavedModel is being written; the next export cleans up and takes the number."""
+    command = [sys.executable, "-m", "serving.export", str(shop.config_path)]
+    process = subprocess.Popen(
+        [*command, "--export-dir", str(tmp_path)],
+        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 240
+    while not list(tmp_path.glob(".*.tmp/variables")) and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert [name for name in entries(tmp_path) if not name.startswith(".")] == []
+    assert run(shop, tmp_path) == tmp_path / "1"
+    assert entries(tmp_path) == ["1"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        tf.errors.ResourceExhaustedError(None, None, "variables.data: No space left on device"),
+        OSError(28, "No space left on device"),
+    ],
+)
+def test_a_full_disk_says_so_and_leaves_nothing(
+    shop: RecallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def full(module: Any, path: str, **_: Any) -> None:
+        Path(path, "saved_model.pb").write_bytes(b"half")
+        raise error
+
+    monkeypatch.setattr(tf.saved_model, "save", full)
+    with pytest.raises(LongtailFailure, match=r"cannot write .*1: .*No space left on device"):
+        run(shop, tmp_path)
+    assert entries(tmp_path) == []
+
+
+def test_what_is_missing_is_named(shop: RecallData, tmp_path: Path) -> None:
+    with pytest.raises(LongtailError, match="run preprocess first"):
+        export(shop.config(), tmp_path, shop.model, tmp_path / "x", console=QUIET)
+    with pytest.raises(LongtailError, match="run train first"):
+        export(shop.config(), shop.data, tmp_path, tmp_path / "x", console=QUIET)
+    assert entries(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("export.k=2000", "expected k at most max_k"),
+        ("export.scann={leaves: 5, leaves_to_search: 6}", "expected leaves_to_search at most leaves"),
+        ("export.index=faiss", "export.index"),
+        ("export.warmup_requests=1000", "export.warmup_requests"),
+    ],
+)
+def test_impossible_settings(shop: RecallData, override: str, message: str) -> None:
+    with pytest.raises(LongtailError, match=message):
+        shop.config(override)
+
+
+def test_module_entry_point(
+    shop: RecallData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directories = ["--model-dir", str(shop.model), "--export-dir", str(tmp_path)]
+    assert main([str(shop.config_path), *directories]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "1")
+    assert json.loads((tmp_path / "1/assets.extra/longtail.json").read_text())["k"] == K
+    assert main([str(shop.config_path), "--data-dir", str(tmp_path / "no"), *directories]) == 2
+    assert capsys.readouterr().err.startswith("error: expected a finished ")

@@ -1,0 +1,172 @@
+"""What the tree must keep to: the direction of imports, sizes, docstrings, the lock, no machine's traces."""
+
+from __future__ import annotations
+
+import ast
+import re
+import runpy
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import setuptools
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ORDER = ("preprocessing", "trainer", "serving", "pipelines")
+MAX_LINES = 300
+ROOT = Path(__file__).resolve().parent.parent
+FILES = sorted(path for package in ORDER for path in (ROOT / package).rglob("*.py"))
+IDS = [str(path.relative_to(ROOT)) for path in FILES]
+PYTHONS = ("3.10", "3.11")
+
+# In pieces, so that this file holds none of them.
+HOSTS = ("files.python" + "hosted", "pypi" + ".org", "registry.npm" + "js", "deb.debian" + ".org")
+MACHINE_PATHS = re.compile(
+    r"(?<![\w.])/(?:" + "|".join(("ro" + "ot/", "ho" + "me/", "Us" + "ers/", "wo" + "rk/")) + r")"
+    r"|fi" + r"le:///|-" + r"-(?:extra-)?index-url|-" + r"-find-links"
+)
+
+
+def imported_packages(source: str, package: tuple[str, ...]) -> Iterator[tuple[int, str]]:
+    """Line and top-level package of each import, wherever it stands, by statement or by call."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name.split(".")[0]
+        elif isinstance(node, ast.ImportFrom):
+            yield node.lineno, package[0] if node.level else (node.module or "").split(".")[0]
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+            called = node.func.id if isinstance(node.func, ast.Name) else called
+            if called in {"import_module", "__import__", "run_module"}:
+                yield node.lineno, str(node.args[0].value).split(".")[0]
+
+
+def against_the_direction(source: str, package: tuple[str, ...]) -> list[str]:
+    """The imports of a file that lead to the right of its own package."""
+    allowed = ORDER[: ORDER.index(package[0]) + 1]
+    return [
+        f"line {line} imports {name}"
+        for line, name in imported_packages(source, package)
+        if (name in ORDER and name not in allowed) or name in {"tests", "benchmarks"}
+    ]
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_imports_lead_to_the_left(path: Path) -> None:
+    wrong = against_the_direction(path.read_text(), path.relative_to(ROOT).parts)
+    assert not wrong, f"allowed is {' <- '.join(ORDER)}; {path.name}: {'; '.join(wrong)}"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import serving.index",
+        "from pipelines import cli",
+        "def f():\n    from serving.index import Index",
+        "if TYPE_CHECKING:\n    import pipelines.config",
+        "importlib.import_module('serving.server')",
+        "import tests.e2e.shop",
+    ],
+)
+def test_the_import_test_sees(source: str) -> None:
+    assert against_the_direction(source, ("trainer", "layers", "x.py"))
+
+
+@pytest.mark.parametrize(
+    "source", ["import trainer.model", "from preprocessing import schema", "from . import serving"]
+)
+def test_the_import_test_allows(source: str) -> None:
+    assert not against_the_direction(source, ("trainer", "layers", "x.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_every_file_is_of_readable_size_and_says_what_it_is(path: Path) -> None:
+    text = path.read_text()
+    lines = len(text.splitlines())
+    assert lines <= MAX_LINES, f"{lines} lines: split it by its reasons to change"
+    assert ast.get_docstring(ast.parse(text)), "no module docstring"
+
+
+def test_there_are_files_to_look_at() -> None:
+    assert {path.relative_to(ROOT).parts[0] for path in FILES} == set(ORDER)
+
+
+def lock() -> dict[str, dict[str, str]]:
+    """Python version to the pins that requirements.lock holds for it."""
+    pins: dict[str, dict[str, str]] = {python: {} for python in PYTHONS}
+    for line in (ROOT / "requirements.lock").read_text().splitlines():
+        if line.startswith("#"):
+            continue
+        pin = re.fullmatch(r"([a-z0-9.-]+)==([\w.+!]+)(?: ; python_version (<|>=) '3\.11')?", line)
+        assert pin, f"requirements.lock holds more than name==version: {line!r}"
+        name, version, marker = pin.groups()
+        for python in PYTHONS:
+            if marker is None or (marker == "<") == (python == "3.10"):
+                assert name not in pins[python], f"{name} is pinned twice for {python}"
+                pins[python][name] = version
+    return pins
+
+
+@pytest.fixture
+def setup_arguments(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What setup.py hands to setuptools."""
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(setuptools, "setup", lambda **arguments: given.update(arguments))
+    monkeypatch.chdir(ROOT)
+    runpy.run_path("setup.py")
+    return given
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_the_lock_answers_to_setup_py(setup_arguments: dict[str, Any], python: str) -> None:
+    pins = lock()[python]
+    wanted = setup_arguments["install_requires"] + setup_arguments["extras_require"]["all"]
+    wrong = []
+    for requirement in map(Requirement, wanted):
+        if requirement.marker and not requirement.marker.evaluate({"python_version": python}):
+            continue
+        version = pins.get(canonicalize_name(requirement.name))
+        if version is None or not requirement.specifier.contains(version, prereleases=True):
+            wrong.append(f"{requirement} against {version}")
+    assert not wrong, f"`make lock` is due: {'; '.join(wrong)}"
+
+
+def test_peers_stay_out_of_the_lock(setup_arguments: dict[str, Any]) -> None:
+    peers = {Requirement(r).name for r in setup_arguments["extras_require"]["peers"]}
+    assert peers
+    assert not peers & {name for pins in lock().values() for name in pins}
+
+
+def test_every_package_is_packaged(setup_arguments: dict[str, Any]) -> None:
+    found = {".".join(path.relative_to(ROOT).parent.parts) for path in FILES}
+    assert found <= set(setup_arguments["packages"]), "a folder without __init__.py?"
+    assert not [p for p in setup_arguments["packages"] if p.split(".")[0] not in ORDER]
+
+
+def tracked() -> list[Path]:
+    """Tracked files that are text; those not yet tracked nor ignored count too."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def test_no_machine_and_no_registry_stands_in_the_tree() -> None:
+    wrong = []
+    for path in tracked():
+        if b"\0" in (content := path.read_bytes()):
+            continue
+        for number, line in enumerate(content.decode(errors="replace").splitlines(), 1):
+            if any(host in line for host in HOSTS) or MACHINE_PATHS.search(line):
+                wrong.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:80]}")
+    assert not wrong, "\n".join(wrong)

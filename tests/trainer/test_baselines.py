@@ -1,0 +1,201 @@
+"""The baselines: small cases by hand, and ALS on users and items that fall into blocks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from preprocessing.errors import LongtailError
+from trainer.baselines import (
+    ALS,
+    ALSSettings,
+    OwnFrequent,
+    Popularity,
+    log_counts,
+    read_user_items,
+    sample_users,
+    tune_als,
+)
+from trainer.buckets import assign_buckets
+from trainer.config import ALSConfig
+from trainer.functional.metrics import Targets, hits, mean_over_users, recall_at_k
+from trainer.optional import require
+from trainer.protocol import QuerySplit, csr_of
+
+BLOCKS, PER_BLOCK, USERS = 4, 12, 60
+
+
+def queries(
+    seen: list[dict[int, int]], num_items: int, targets: list[list[int]] | None = None
+) -> QuerySplit:
+    triples = [(u, item, n) for u, own in enumerate(seen) for item, n in own.items()]
+    users, items, counts = (np.array(column, np.int64) for column in zip(*triples, strict=True))
+    matrix = csr_of(users, items, counts, (len(seen), num_items + 1))
+    return QuerySplit("test", {}, Targets.from_lists(targets or [[] for _ in seen]), matrix)
+
+
+def blocks(seed: int = 0) -> tuple[Any, QuerySplit, np.ndarray]:
+    """Users take nine of the twelve items of their block; the last of them is held out."""
+    rng = np.random.default_rng(seed)
+    seen: list[dict[int, int]] = []
+    targets = []
+    for user in range(USERS):
+        first = (user % BLOCKS) * PER_BLOCK + 1
+        own = rng.permutation(np.arange(first, first + PER_BLOCK))[:9]
+        seen.append({int(item): int(rng.integers(1, 4)) for item in own[:8]})
+        targets.append([int(own[8])])
+    split = queries(seen, BLOCKS * PER_BLOCK, targets)
+    events = np.asarray(split.seen.sum(axis=0)).ravel().astype(np.int64)
+    return split.seen, split, events
+
+
+def recall(ranked: np.ndarray, split: QuerySplit, k: int) -> float:
+    return mean_over_users(recall_at_k(hits(ranked, split.targets), split.targets.counts, k))
+
+
+def test_popularity_by_hand() -> None:
+    ranker = Popularity(np.array([0, 2, 5, 0, 2]))
+    split = queries([{2: 1}, {1: 3, 4: 1}, {3: 1}], 4)
+    # By events: 2 (5), then 1 and 4 (2 each, lower row first); item 3 has none and is never shown.
+    assert ranker.rank(split, 2, False).tolist() == [[2, 1]] * 3
+    assert ranker.rank(split, 4, False).tolist() == [[2, 1, 4, 0]] * 3
+    assert ranker.rank(split, 2, True).tolist() == [[1, 4], [2, 0], [2, 1]]
+
+
+def test_own_frequent_by_hand() -> None:
+    split = queries([{3: 1, 1: 4, 4: 1}, {2: 2}], 4)
+    # User 0: item 1 four times, then 3 and 4 once each, lower row first.
+    assert OwnFrequent().rank(split, 2, False).tolist() == [[1, 3], [2, 0]]
+    assert OwnFrequent().rank(split, 5, False).tolist() == [[1, 3, 4, 0, 0], [2, 0, 0, 0, 0]]
+    assert not OwnFrequent().rank(split, 2, True).any()
+
+
+def test_own_frequent_of_a_user_without_history() -> None:
+    split = queries([{3: 1}, {}, {2: 2}], 4)
+    assert OwnFrequent().rank(split, 2, False).tolist() == [[3, 0], [0, 0], [2, 0]]
+
+
+def test_als_finds_the_block_that_popularity_cannot_see() -> None:
+    user_items, split, events = blocks()
+    als = ALS(user_items, ALSSettings(8, 0.1, 5.0), iterations=10, seed=3, batch_users=16)
+    ranked = als.rank(split, 4, exclude_seen=True)
+    # Four unseen items are left in a user's block of 12: whoever knows the block has the target.
+    assert recall(ranked, split, 4) > 0.9
+    assert recall(Popularity(events).rank(split, 4, True), split, 4) < 0.5
+    seen = split.seen.toarray()
+    assert not any(seen[user, row] for user in range(USERS) for row in ranked[user] if row)
+
+
+def test_als_is_the_same_for_the_same_seed() -> None:
+    user_items, split, _ = blocks()
+    ranked = [
+        ALS(user_items, ALSSettings(4, 0.1, 1.0), 3, seed, 16).rank(split, 10, True)
+        for seed in (5, 5, 6)
+    ]
+    assert (ranked[0] == ranked[1]).all()
+    assert (ranked[0] != ranked[2]).any()
+
+
+def test_als_folds_in_the_history_of_the_split() -> None:
+    # A user whom training never saw, with a history in block 2 only.
+    user_items, _, _ = blocks()
+    als = ALS(user_items, ALSSettings(8, 0.1, 5.0), 10, 3, 16)
+    first = 2 * PER_BLOCK + 1
+    stranger = queries([dict.fromkeys(range(first, first + 5), 1)], BLOCKS * PER_BLOCK)
+    ranked = als.rank(stranger, 5, True)[0]
+    assert all(first + 5 <= row < first + PER_BLOCK for row in ranked)
+
+
+def test_als_gives_a_user_without_history_what_is_popular() -> None:
+    user_items, _, events = blocks()
+    als = ALS(user_items, ALSSettings(4, 0.1, 1.0), 2, 3, 16)
+    split = queries([{1: 1}, {}], BLOCKS * PER_BLOCK)
+    assert (als.rank(split, 5, True)[1] == Popularity(events).rank(split, 5, True)[1]).all()
+
+
+def test_tuning_keeps_the_best_of_validation() -> None:
+    user_items, split, events = blocks()
+    buckets = assign_buckets(events, (0.5, 0.3))
+    # One factor cannot hold four blocks.
+    config = ALSConfig(factors=[1, 8], regularization=[0.1], alpha=[1.0, 5.0], iterations=8)
+    noted: list[dict[str, Any]] = []
+    best, grid = tune_als(
+        user_items,
+        split,
+        buckets,
+        config,
+        k=4,
+        seed=1,
+        max_users=1000,
+        batch_users=16,
+        on_point=noted.append,
+    )
+    assert [(p["factors"], p["alpha"]) for p in grid] == [(1, 1.0), (1, 5.0), (8, 1.0), (8, 5.0)]
+    assert noted == grid
+    chosen = [point for point in grid if point["chosen"]]
+    assert len(chosen) == 1
+    assert chosen[0]["recall"] == max(point["recall"] for point in grid)
+    assert best.settings.factors == chosen[0]["factors"] == 8
+    assert recall(best.rank(split, 4, True), split, 4) == pytest.approx(
+        chosen[0]["recall"], abs=1e-6
+    )
+
+
+def test_tuning_without_a_validation_user_takes_the_first_point() -> None:
+    user_items, split, events = blocks()
+    nobody = QuerySplit("validation", {}, Targets.from_lists([]), split.seen[:0])
+    config = ALSConfig(factors=[2, 4], iterations=1)
+    best, grid = tune_als(
+        user_items,
+        nobody,
+        assign_buckets(events, (0.5, 0.3)),
+        config,
+        k=4,
+        seed=1,
+        max_users=9,
+        batch_users=16,
+    )
+    assert best.settings.factors == 2
+    assert [point["recall"] for point in grid] == [None, None]
+
+
+def test_a_sample_keeps_targets_and_history_together() -> None:
+    _, split, _ = blocks()
+    sample = sample_users(split, 20, seed=4)
+    assert sample.num_users == sample.seen.shape[0] == 20
+    assert sample.targets.counts.tolist() == [1] * 20
+    width = split.seen.shape[1]
+
+    def keys(each: QuerySplit) -> set[tuple[Any, ...]]:
+        dense = each.seen.toarray()
+        return {(*dense[u], each.targets.items[u]) for u in range(each.num_users)}
+
+    assert keys(sample) <= keys(split)
+    assert width == sample.seen.shape[1]
+    assert sample_users(split, USERS, seed=4) is split
+
+
+def test_repeats_weigh_less_and_less() -> None:
+    weights = log_counts(queries([{1: 1, 2: 7}], 2).seen)
+    assert weights.toarray() == pytest.approx(np.array([[0, np.log(2), np.log(8)]]))
+
+
+def test_the_training_matrix_is_read_from_preprocessing(tmp_path: Path) -> None:
+    columns = {"user": [0, 1, 1], "item": [2, 1, 3], "events": [4, 1, 2], "last": [9, 9, 9]}
+    pq.write_table(pa.table(columns), tmp_path / "user_items.parquet")
+    assert read_user_items(tmp_path, 3).toarray().tolist() == [[0, 0, 4, 0], [0, 1, 0, 2]]
+
+
+def test_no_training_matrix(tmp_path: Path) -> None:
+    with pytest.raises(LongtailError, match="run preprocess"):
+        read_user_items(tmp_path, 3)
+
+
+def test_a_missing_package_names_the_extra() -> None:
+    with pytest.raises(LongtailError, match=r"'no_such_package'.*longtail\[evaluation\]"):
+        require("no_such_package.inner")

@@ -1,0 +1,214 @@
+"""The evaluation step from files to files, on the synthetic data and an untrained model."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from rich.console import Console
+
+from preprocessing.artifacts import read_manifest, write_manifest
+from preprocessing.errors import LongtailError
+from preprocessing.progress import Stages
+from tests.trainer import synthetic
+from trainer import evaluate as step
+from trainer.config import TrainerSections
+from trainer.evaluate import TwoTower, evaluate, read_split
+from trainer.examples_io import example_files
+from trainer.keras_gate import tf
+from trainer.model import BEST_WEIGHTS, build_model, load_model
+from trainer.retrieval import item_embeddings
+
+EVALUATE: dict[str, Any] = {
+    "ks": [5, 10],
+    "als": {"factors": [4, 8], "iterations": 2},
+    "batch_users": 20,
+}
+
+
+def write_user_items(data_dir: Path) -> None:
+    """The pairs of the training examples; users by their transformed key."""
+    pairs: Counter[tuple[int, int]] = Counter()
+    for record in tf.data.TFRecordDataset(example_files(data_dir, "train")).as_numpy_iterator():
+        fields = tf.train.Example.FromString(record).features.feature
+        pairs[fields["user_key"].int64_list.value[0] - 1, fields["item"].int64_list.value[0]] += 1
+    users, items = zip(*pairs, strict=True)
+    table = {"user": users, "item": items, "events": list(pairs.values()), "last": [0] * len(pairs)}
+    pq.write_table(pa.table(table), data_dir / "user_items.parquet")
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainerSections, Path]:
+    """Data and a model that was never trained, but saved as training saves it."""
+    work_dir = tmp_path_factory.mktemp("evaluate")
+    data_dir, model_dir = work_dir / "data", work_dir / "model"
+    synthetic.write_data(data_dir)
+    write_user_items(data_dir)
+    config = synthetic.make_config(work_dir, evaluate=EVALUATE)
+    (model_dir / BEST_WEIGHTS).parent.mkdir(parents=True)
+    build_model(config, data_dir).weights_checkpoint().write(str(model_dir / BEST_WEIGHTS))
+    history = [{"step": 8, "loss": 3.5, "recall@10/all": 0.25, "recall@10/all/tail": float("nan")}]
+    (model_dir / "history.json").write_text(json.dumps(history))
+    write_manifest(model_dir, "trained", {"step": "train"})
+    return config, work_dir
+
+
+@pytest.fixture(scope="module")
+def metrics(work: tuple[TrainerSections, Path]) -> dict[str, Any]:
+    """The content of metrics.json as it is read back."""
+    config, work_dir = work
+    evaluate(
+        config, work_dir / "data", work_dir / "model", work_dir / "evaluation", stages=silent()
+    )
+    loaded: dict[str, Any] = json.loads((work_dir / "evaluation" / "metrics.json").read_text())
+    return loaded
+
+
+def silent() -> Stages:
+    return Stages(Console(file=io.StringIO()))
+
+
+def test_every_ranker_split_mode_and_group_is_measured(metrics: dict[str, Any]) -> None:
+    for split in ("validation", "test"):
+        rankers = metrics["splits"][split]["rankers"]
+        modes = {name: set(found) for name, found in rankers.items()}
+        both = {"new", "all"}
+        assert modes == {"model": both, "popularity": both, "als": both, "own_frequent": {"all"}}
+        for found in rankers.values():
+            for cells in found.values():
+                assert set(cells) == {"overall", "head", "torso", "tail", "unseen", "exposure"}
+                assert {"recall@5", "recall@10/se", "ndcg@10", "mrr@5"} <= set(cells["overall"])
+    assert (
+        metrics["headline"]["recall@10/all"]
+        == (metrics["splits"]["test"]["rankers"]["model"]["all"]["overall"]["recall@10"])
+    )
+    assert {"recall@10/new/tail", "ndcg@5/all/head", "coverage/new"} <= set(metrics["headline"])
+
+
+def test_the_artifact_is_whole(metrics: dict[str, Any], work: tuple[TrainerSections, Path]) -> None:
+    directory = work[1] / "evaluation"
+    assert {path.name for path in directory.iterdir()} == {
+        "metrics.json",
+        "report.html",
+        "manifest.json",
+    }
+    manifest = read_manifest(directory)
+    assert manifest is not None
+    assert manifest["fingerprint"] == metrics["made"]["fingerprint"]
+    assert manifest["headline"] == metrics["headline"]
+    assert metrics["history"][0]["recall@10/all/tail"] is None
+    # Nothing of this machine goes into what is passed on.
+    assert str(work[1]) not in (directory / "metrics.json").read_text()
+    assert str(work[1]) not in (directory / "report.html").read_text()
+
+
+def test_figures_stand_on_the_users_of_the_data(
+    metrics: dict[str, Any], work: tuple[TrainerSections, Path]
+) -> None:
+    split = read_split(work[1] / "data", "test", synthetic.ITEMS)
+    assert metrics["splits"]["test"]["users"] == split.num_users == synthetic.USERS
+    counts = pq.read_table(work[1] / "data" / "item_counts.parquet")
+    events = np.concatenate([[0], counts["events"].to_numpy()])
+    for mode in ("new", "all"):
+        targets = split.targets_of(mode)
+        known = events[targets.items] > 0
+        cell = metrics["splits"]["test"]["rankers"]["als"][mode]["overall"]
+        assert cell["targets"] == known.sum()
+        assert cell["users"] == len(set(targets.users[known].tolist()))
+    assert metrics["buckets"]["unseen"]["items"] == (events[1:] == 0).sum()
+
+
+def test_the_model_never_shows_what_was_seen(work: tuple[TrainerSections, Path]) -> None:
+    config, work_dir = work
+    model = load_model(config, work_dir / "data", work_dir / "model")
+    ranker = TwoTower(model, item_embeddings(model, model.item_table), 20)
+    split = read_split(work_dir / "data", "test", synthetic.ITEMS)
+    seen = split.seen.toarray() > 0
+    users = np.arange(split.num_users)[:, None]
+    fresh = ranker.rank(split, synthetic.ITEMS, exclude_seen=True)
+    # All that is left is shown once, the never-trained items too, and then padding.
+    assert not seen[users, fresh][fresh > 0].any()
+    assert ((fresh > 0).sum(axis=1) == synthetic.ITEMS - seen.sum(axis=1)).all()
+    everything = ranker.rank(split, synthetic.ITEMS, exclude_seen=False)
+    assert (np.sort(everything, axis=1) == np.arange(1, synthetic.ITEMS + 1)).all()
+
+
+def test_als_was_tuned_over_the_grid(metrics: dict[str, Any]) -> None:
+    grid = metrics["als"]["grid"]
+    assert metrics["als"]["monitor"] == "recall@10/new"
+    assert [point["factors"] for point in grid] == [4, 8]
+    chosen = next(point for point in grid if point["chosen"])
+    assert chosen["recall"] == max(point["recall"] for point in grid)
+    # The chosen one is what validation was ranked with.
+    ranked = metrics["splits"]["validation"]["rankers"]["als"]["new"]["overall"]
+    assert ranked["recall@10"] == chosen["recall"]
+
+
+def test_differences_are_those_of_the_means(metrics: dict[str, Any]) -> None:
+    test = metrics["splits"]["test"]
+    for name, modes in test["model_minus"].items():
+        for mode, groups in modes.items():
+            ours, theirs = (
+                test["rankers"][who][mode]["overall"]["recall@10"] for who in ("model", name)
+            )
+            assert groups["overall"]["difference"] == pytest.approx(ours - theirs, abs=2e-6)
+
+
+def test_a_current_evaluation_is_not_repeated(
+    metrics: dict[str, Any], work: tuple[TrainerSections, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, work_dir = work
+    directories = (work_dir / "data", work_dir / "model", work_dir / "evaluation")
+
+    def repeated(*_: Any) -> None:
+        raise AssertionError("ranked again")
+
+    monkeypatch.setattr(step, "collect", repeated)
+    assert evaluate(config, *directories, stages=silent()) == metrics
+    others = [
+        synthetic.make_config(work_dir, evaluate={**EVALUATE, "ks": [10]}),
+        config.model_copy(update={"seed": 8}),
+    ]
+    for other in others:
+        with pytest.raises(AssertionError, match="ranked again"):
+            evaluate(other, *directories, stages=silent())
+    # A failure leaves what was there.
+    assert json.loads((directories[2] / "metrics.json").read_text()) == metrics
+
+
+@pytest.mark.parametrize(("missing", "verb"), [("data", "preprocess"), ("model", "train")])
+def test_unfinished_inputs(
+    work: tuple[TrainerSections, Path], tmp_path: Path, missing: str, verb: str
+) -> None:
+    config, work_dir = work
+    given = {name: work_dir / name for name in ("data", "model")}
+    given[missing] = tmp_path / missing
+    with pytest.raises(LongtailError, match=f"run {verb} first"):
+        evaluate(config, given["data"], given["model"], tmp_path / "evaluation", stages=silent())
+    assert not (tmp_path / "evaluation").exists()
+
+
+def test_the_module_runs(
+    metrics: dict[str, Any],
+    work: tuple[TrainerSections, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config, _ = work
+    path = tmp_path / "shop.yaml"
+    document = config.model_dump(mode="json", exclude_unset=True)
+    path.write_text(yaml.safe_dump(document))
+    assert step.main([str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert "recall@10 on test" in printed
+    assert "report.html" in printed
+    assert step.main([str(path), "--set", "evaluate.ks=[3,2]"]) == 2
+    assert "rising order" in capsys.readouterr().err

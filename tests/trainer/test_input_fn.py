@@ -1,0 +1,185 @@
+"""Training batches: complete, repeatable, resumable; evaluation queries; and what is said of bad data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from preprocessing.errors import LongtailError
+from tests.trainer.synthetic import FEATURES, PER_USER, USERS
+from trainer.config import TrainerSections
+from trainer.examples_io import pad, read_columns, training_spec
+from trainer.input_fn import TrainingData, evaluation_queries, training_dataset
+from trainer.keras_gate import tf
+from trainer.retrieval import Ragged
+
+EXAMPLES = USERS * (PER_USER - 4)
+Configure = Callable[..., TrainerSections]
+IN_MEMORY, STREAMED = {}, {"shuffle_buffer": 200}
+
+
+def take(dataset: tf.data.Dataset, steps: int) -> list[dict[str, np.ndarray]]:
+    return [
+        {name: values.numpy() for name, values in batch.items()}
+        for batch in islice(iter(dataset), steps)
+    ]
+
+
+def keys(batches: list[dict[str, np.ndarray]]) -> list[tuple[Any, ...]]:
+    """What tells examples apart: user, item and history."""
+    return [
+        (int(user), int(item), tuple(history))
+        for batch in batches
+        for user, item, history in zip(
+            batch["user_key"], batch["item"], batch["history"], strict=True
+        )
+    ]
+
+
+@pytest.mark.parametrize("train", [IN_MEMORY, STREAMED])
+def test_an_epoch_holds_every_example_once_in_an_order_of_its_own(
+    data_dir: Path, configure: Configure, train: dict[str, int]
+) -> None:
+    data = TrainingData(data_dir, configure(train={"batch_size": 32, **train}))
+    assert data.in_memory == (train is IN_MEMORY)
+    assert data.steps_per_epoch == EXAMPLES // 32 == 30
+    batches = take(data.dataset(0), 60)
+    first, second = keys(batches[:30]), keys(batches[30:])
+    assert sorted(first) == sorted(second)
+    assert first != second
+    stored = read_columns(
+        sorted(map(str, (data_dir / "examples/train").glob("*"))), training_spec(data_dir)
+    )
+    expected = zip(
+        stored["user_key"], stored["item"], map(tuple, pad(stored["history"], 8)), strict=True
+    )
+    assert sorted(first) == sorted((int(u), int(i), h) for u, i, h in expected)
+
+
+@pytest.mark.parametrize("train", [IN_MEMORY, STREAMED])
+@pytest.mark.parametrize("start", [1, 29, 30, 47])
+def test_starting_at_a_step_gives_the_batches_from_there_on(
+    data_dir: Path, configure: Configure, train: dict[str, int], start: int
+) -> None:
+    config = configure(train=train)
+    whole = take(training_dataset(data_dir, config), 65)
+    resumed = take(training_dataset(data_dir, config, start), 65 - start)
+    for one, other in zip(whole[start:], resumed, strict=True):
+        for name, values in one.items():
+            np.testing.assert_array_equal(values, other[name])
+
+
+def test_the_seed_decides(data_dir: Path, configure: Configure) -> None:
+    config = configure()
+    other = config.model_copy(update={"seed": 8})
+    assert keys(take(training_dataset(data_dir, config), 5)) == keys(
+        take(training_dataset(data_dir, config), 5)
+    )
+    assert keys(take(training_dataset(data_dir, config), 5)) != keys(
+        take(training_dataset(data_dir, other), 5)
+    )
+
+
+@pytest.mark.parametrize("train", [IN_MEMORY, STREAMED])
+def test_batches_are_dense_and_narrow(
+    data_dir: Path, configure: Configure, train: dict[str, int]
+) -> None:
+    spec = training_dataset(data_dir, configure(train=train)).element_spec
+    assert set(spec) == {"user_key", "segment", "age", "hour", "history", "item", "reward"}
+    assert spec["history"].dtype == spec["item"].dtype == spec["hour"].dtype == tf.int32
+    assert spec["age"].dtype == spec["reward"].dtype == tf.float32
+    (batch,) = take(training_dataset(data_dir, configure(train=train)), 1)
+    assert batch["history"].shape == (32, 8)
+    assert batch["item"].shape == (32,)
+
+
+def test_a_rest_smaller_than_a_batch_is_left_out(data_dir: Path, configure: Configure) -> None:
+    data = TrainingData(data_dir, configure(train={"batch_size": 100}))
+    assert data.steps_per_epoch == 9
+    seen = keys(take(data.dataset(0), 9))
+    assert len(seen) == 900
+
+
+@pytest.mark.parametrize("train", [IN_MEMORY, STREAMED])
+def test_without_sequences_there_is_no_history(
+    data_dir: Path, configure: Configure, train: dict[str, int]
+) -> None:
+    config = configure(train=train)
+    kept = [feature for feature in config.features if feature.kind.value != "sequence"]
+    assert len(kept) == len(FEATURES) - 2
+    bare = config.model_copy(update={"features": kept})
+    assert "history" not in training_dataset(data_dir, bare).element_spec
+
+
+def test_padding_keeps_the_newest() -> None:
+    lists = Ragged(np.array([1, 2, 3, 4, 5, 6]), np.array([0, 4, 4, 6]))
+    assert pad(lists, 3).tolist() == [[2, 3, 4], [0, 0, 0], [5, 6, 0]]
+    assert pad(lists, 0).shape == (3, 0)
+
+
+def test_evaluation_queries(data_dir: Path) -> None:
+    queries = evaluation_queries(data_dir, "validation")
+    assert len(queries) == USERS
+    # Two files hold every other user.
+    assert queries.users[0] == b"user-0"
+    assert queries.users[1] == b"user-2"
+    assert queries.features["history"].shape == (USERS, 8)
+    assert (queries.features["history"] > 0).all()
+    assert queries.features["user_key"][1] == 3
+    assert len(queries.targets) == len(queries.seen) == USERS
+    np.testing.assert_array_equal(queries.seen.row_splits, queries.seen_counts.row_splits)
+    # Each fixture user has 20 interactions before the split.
+    counts = np.add.reduceat(queries.seen_counts.values, queries.seen.row_splits[:-1])
+    assert (counts == 20).all()
+
+
+def test_queries_of_chosen_rows(data_dir: Path) -> None:
+    queries = evaluation_queries(data_dir, "test")
+    some = queries.take(np.array([5, 2]))
+    assert some.users.tolist() == queries.users[[5, 2]].tolist()
+    splits = queries.seen.row_splits
+    expected = queries.seen.values[splits[5] : splits[6]]
+    np.testing.assert_array_equal(some.seen.values[: some.seen.row_splits[1]], expected)
+    np.testing.assert_array_equal(some.features["age"], queries.features["age"][[5, 2]])
+
+
+def test_empty_training_set_is_explained(data_copy: Path, configure: Configure) -> None:
+    counts = pq.read_table(data_copy / "item_counts.parquet")
+    zeros = counts.set_column(1, "examples", [np.zeros(counts.num_rows, np.int64)])
+    pq.write_table(zeros, data_copy / "item_counts.parquet")
+    with pytest.raises(LongtailError, match=r"received none.*manifest\.json"):
+        TrainingData(data_copy, configure())
+
+
+def test_less_than_a_batch_is_explained(data_dir: Path, configure: Configure) -> None:
+    with pytest.raises(LongtailError, match=f"received {EXAMPLES}: lower train.batch_size"):
+        TrainingData(data_dir, configure(train={"batch_size": EXAMPLES + 1}))
+
+
+def test_files_that_do_not_fit_the_counts_are_refused(
+    data_copy: Path, configure: Configure
+) -> None:
+    (data_copy / "examples" / "train" / "part-00001.tfrecord").unlink()
+    with pytest.raises(LongtailError, match=f"names {EXAMPLES} .* hold {EXAMPLES // 2}"):
+        TrainingData(data_copy, configure())
+
+
+def test_damaged_examples_are_refused(data_copy: Path, configure: Configure) -> None:
+    path = data_copy / "examples" / "train" / "part-00000.tfrecord"
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(LongtailError, match="cannot be parsed.*run preprocess again"):
+        TrainingData(data_copy, configure())
+
+
+def test_missing_split_names_the_remedy(tmp_path: Path, data_copy: Path) -> None:
+    for path in (data_copy / "examples" / "test").iterdir():
+        path.unlink()
+    (data_copy / "examples" / "test").rmdir()
+    with pytest.raises(LongtailError, match="examples/test, found none: run preprocess"):
+        evaluation_queries(data_copy, "test")
