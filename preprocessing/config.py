@@ -104,7 +104,7 @@ class PreprocessConfig(Section):
     min_item_count: PositiveInt = Field(1, description="items with fewer interactions are dropped from the log")
     min_user_count: PositiveInt = Field(1, description="users with fewer interactions are dropped")
     half_life_days: PositiveFloat = Field(
-        30.0, description="item_counts 'recent': an event of training weighs 2^(-age / half-life)"
+        30.0, description="recent counts of items: an event weighs 2^(-age / half-life)"
     )
     max_rejected_fraction: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
     sample_users: Fraction | None = Field(None, description="keep this share of the users (by hash): a quick look")

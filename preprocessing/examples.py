@@ -26,8 +26,8 @@ class Rules:
     """What the first pass over the log found out, so that partitions can be worked on alone."""
 
     bounds: tuple[int, int] | None
-    now: int
-    """The instant in microseconds at which training ends."""
+    ends: tuple[int, int, int]
+    """Microseconds: start of validation, start of test, end of the log; without a split by time the last for all."""
     dropped_items: np.ndarray
     """Rows [n] of items with too few interactions, sorted."""
 

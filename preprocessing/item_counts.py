@@ -12,6 +12,10 @@ import numpy as np
 from preprocessing.splits import TimeHistogram
 
 
+AS_OF = ("validation", "test", "now")
+"""Instants of which ``recent_<name>`` counts are kept: the starts of the two splits and the end of the log."""
+
+
 @dataclass
 class LogStatistics:
     """What one pass over interactions counts; sizes grow with the catalogue, never with the log."""

@@ -22,7 +22,7 @@ from preprocessing.config import DataSections, TableConfig
 from preprocessing.config_io import load_config
 from preprocessing.errors import LongtailError
 from preprocessing.features import Side
-from preprocessing.item_counts import LogStatistics
+from preprocessing.item_counts import AS_OF, LogStatistics
 from preprocessing.progress import Stages
 from preprocessing.readers import find_files, plan
 from preprocessing.shuffle import read_streams
@@ -164,10 +164,11 @@ class _Run:
         if self._config.preprocess.min_item_count > 1 and "log" in statistics.item_counts:
             dropped = np.flatnonzero(statistics.item_counts["log"] < self._config.preprocess.min_item_count)
         last = int(statistics.times.values.max(initial=0))
-        return examples.Rules(bounds, bounds[0] if bounds else last, dropped)
+        return examples.Rules(bounds, (*(bounds or (last, last)), last), dropped)
 
     def _transform_items(self, items: pa.Table, train: LogStatistics) -> None:
-        events, chosen, recent = (train.item_counts[name][1:] for name in ("events", "examples", "recent"))
+        events, chosen = (train.item_counts[name][1:] for name in ("events", "examples"))
+        recent = {f"recent_{name}": train.item_counts[f"recent_{name}"][1:] for name in AS_OF}
         rows = np.arange(1, len(items) + 1)
         singles = np.arange(len(items) + 1)
         own = {ID_WEIGHT: pa.array(chosen, pa.float32()), ROW: pa.array(rows, pa.int64())}
@@ -181,7 +182,7 @@ class _Run:
         batches = math.ceil(len(items) / self._config.preprocess.batch_rows)
         parts, information = self._job.transform_items(path, batches, self._out / "transform_graph" / "item")
         (self._out / "feature_mi.json").write_text(json.dumps(information) + "\n")
-        counts = pa.table({"item": rows, "examples": chosen, "events": events, "recent": recent})
+        counts = pa.table({"item": rows, "examples": chosen, "events": events, **recent})
         pq.write_table(counts, self._out / "item_counts.parquet")
         self._join_items(parts, items)
 

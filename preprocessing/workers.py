@@ -18,7 +18,7 @@ from apache_beam.pvalue import TaggedOutput
 from preprocessing import catalogue, examples, ingest, splits
 from preprocessing.config import DataSections
 from preprocessing.features import Side
-from preprocessing.item_counts import LogStatistics
+from preprocessing.item_counts import AS_OF, LogStatistics
 from preprocessing.readers import Unit, read_unit
 from preprocessing.shuffle import PartitionWriters, read_batches, read_streams
 
@@ -130,8 +130,10 @@ class TrainingRows(_PartitionWorker):
         train = part.split == splits.TRAIN
         chosen = examples.training_rows(part, self._config)
         statistics.count_items("events", part.item[train], self._num_rows)
-        age = (self._rules.now - part.time[train]) / (86_400e6 * self._config.preprocess.half_life_days)
-        statistics.count_items("recent", part.item[train], self._num_rows, np.exp2(-age))
+        for last, (name, end) in enumerate(zip(AS_OF, self._rules.ends, strict=True)):
+            known = (part.split >= 0) & (part.split <= last)
+            age = (end - part.time[known]) / (86_400e6 * self._config.preprocess.half_life_days)
+            statistics.count_items(f"recent_{name}", part.item[known], self._num_rows, np.exp2(-age))
         statistics.count_items("examples", part.item[chosen], self._num_rows)
         statistics.counters["users"] = len(np.unique(part.user))
         statistics.counters["train_users"] = len(np.unique(part.user[train]))

@@ -221,6 +221,7 @@ class _Export:
             index=index,
             k=config.export.k,
             max_k=config.export.max_k,
+            taste_dim=model.taste_dim,
         )
         with tempfile.TemporaryDirectory() as scratch:
             module = RecallModule(parts, Path(scratch))

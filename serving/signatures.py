@@ -30,6 +30,7 @@ class Parts:
       ids: raw keys of the N items by row, row 0 is b"".
       index: built on the N items.
       k: items of ``serving_default`` and ``similar_items``.
+      taste_dim: columns of the vectors that tell taste; those after them tell popularity.
       max_k: largest k of ``recommend``; never more than the catalogue holds.
     """
 
@@ -43,6 +44,7 @@ class Parts:
     index: Index
     k: int
     max_k: int
+    taste_dim: int
 
 
 class RecallModule(tf.Module):
@@ -125,6 +127,9 @@ class RecallModule(tf.Module):
         )
         with tf.control_dependencies([one, known]):
             vectors = self._index.vectors(tf.identity(rows[:, 0]))
+        # Alike in taste: that an item is popular is no reason to show it beside another.
+        taste = self._call.parts.taste_dim
+        vectors = tf.pad(vectors[:, :taste], [[0, 0], [0, self._index.dim - taste]])
         return self._answer(vectors, rows, self._call.parts.k)
 
     def _answer(self, queries: Any, excluded: Any, k: Any) -> Tensors:

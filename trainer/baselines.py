@@ -1,20 +1,22 @@
 """The rankers that a model has to beat, behind one small interface.
 
 * `Popularity`: training events, the same list for everybody.
+* `RecentPopularity`: the same with recent events counting more, as of the start of the split.
 * `OwnFrequent`: what the user had most often. It repeats by design, so it has nothing to say about
   new items.
 * `ALS` (package `implicit`): the strong one. Hu, Koren, Volinsky, "Collaborative Filtering for
   Implicit Feedback Datasets", ICDM 2008, on log(1 + events).
 
-All of them see what the model sees: item knowledge from the training split only, and of each user
-the history up to the start of the split that is ranked.
+All of them see what the model sees: of items the training split only (but for the recent counts,
+which go up to the start of the split that is ranked, as those of the model's popularity coordinate
+do), and of each user the history up to that start.
 """
 
 from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -49,7 +51,7 @@ class Popularity:
 
     name = "popularity"
 
-    def __init__(self, events: NDArray[np.int64]) -> None:
+    def __init__(self, events: NDArray[Any]) -> None:
         """Takes `events [N + 1]`."""
         order = np.argsort(-events, kind="stable")
         self._order = order[events[order] > 0]
@@ -71,6 +73,20 @@ class Popularity:
             best = self._order[np.flatnonzero(free)[:k]]
             ranked[user, : len(best)] = best
         return ranked
+
+
+class RecentPopularity:
+    """Items by falling recent events, where an event weighs 2^(-age / half-life)."""
+
+    name = "recent_popularity"
+
+    def __init__(self, recent: Mapping[str, NDArray[np.float64]]) -> None:
+        """Takes the recent events `[N + 1]` as of the start of each split."""
+        self._as_of = {split: Popularity(events) for split, events in recent.items()}
+
+    def rank(self, queries: QuerySplit, k: int, exclude_seen: bool) -> Ints:
+        """See `Ranker`."""
+        return self._as_of[queries.name].rank(queries, k, exclude_seen)
 
 
 class OwnFrequent:
@@ -204,6 +220,29 @@ def tune_als(
     assert best is not None  # the configuration has one point at least
     records[best[1]]["chosen"] = True
     return best[2], records
+
+
+def read_recent(data_dir: Path, splits: Sequence[str], num_items: int) -> dict[str, Any]:
+    """`[num_items + 1]` recent events as of the start of each split, from `item_counts.parquet`.
+
+    Raises:
+      LongtailError: the file or a column is missing.
+    """
+    import pyarrow.parquet as pq
+
+    path = data_dir / "item_counts.parquet"
+    columns = {split: f"recent_{split}" for split in splits}
+    try:
+        table = pq.read_table(path)
+        found = {split: np.zeros(num_items + 1) for split in splits}
+        for split, column in columns.items():
+            found[split][table["item"].to_numpy()] = table[column].to_numpy()
+    except (FileNotFoundError, KeyError) as error:
+        raise LongtailError(
+            f"{path}: expected columns {list(columns.values())}, received: {error}; "
+            "run preprocess again"
+        ) from error
+    return found
 
 
 def read_user_items(data_dir: Path, num_items: int) -> sp.csr_matrix:

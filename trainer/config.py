@@ -89,7 +89,9 @@ class EvaluateConfig(Section):
     ks: list[PositiveInt] = [10, 50, 100]
     bucket_shares: tuple[Fraction, Fraction] = Field((0.5, 0.3), description="share of events of head and torso")
     max_validation_users: PositiveInt = Field(2_000, description="users of the evaluations during training")
-    baselines: list[Literal["popularity", "own_frequent", "als"]] = ["popularity", "own_frequent", "als"]
+    baselines: list[Literal["popularity", "recent_popularity", "own_frequent", "als"]] = [
+        "popularity", "recent_popularity", "own_frequent", "als",
+    ]  # fmt: skip
     als: ALSConfig = ALSConfig()
     batch_users: PositiveInt = Field(256, description="users scored at once")
 

@@ -13,7 +13,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,19 +32,17 @@ from preprocessing.artifacts import (
 from preprocessing.config_io import load_config
 from preprocessing.errors import LongtailError
 from preprocessing.progress import Stages
-from trainer.baselines import ALS, OwnFrequent, Popularity, Ranker, read_user_items, tune_als
-from trainer.buckets import PopularityBuckets, assign_buckets
-from trainer.config import TrainerSections
-from trainer.functional.metrics import Ints, Targets
-from trainer.input_fn import evaluation_queries
-from trainer.judge import Clock, headline, judge, long_tail_curve
-from trainer.model import load_model
-from trainer.protocol import QuerySplit, csr_of
-from trainer.report import render_html, render_table
-from trainer.retrieval import item_embeddings, query_embeddings, top_items
+from trainer.baselines import (
+    ALS,
+    OwnFrequent,
+    Popularity,
+    Ranker,
+    RecentPopularity,
+    read_recent,
+    read_user_items,
+    tune_als,
+)
 
-METRICS, REPORT = "metrics.json", "report.html"
-SPLITS = ("validation", "test")
 _FORMAT = 1
 """Of metrics.json; part of the fingerprint, so that a new format is never taken from an old run."""
 
@@ -54,15 +52,17 @@ class TwoTower:
 
     name = "model"
 
-    def __init__(self, model: Any, items: NDArray[np.float32], batch_users: int) -> None:
-        """Takes the model and its item embeddings `[N + 1, D]`."""
-        self._model, self._items, self._batch_users = model, items, batch_users
+    def __init__(
+        self, model: Any, items: Mapping[str, NDArray[np.float32]], batch_users: int
+    ) -> None:
+        """Takes the model and, by split, its item embeddings `[N + 1, D]` as of its start."""
+        self._model, self._items[queries.name], self._batch_users = model, items, batch_users
 
     def rank(self, queries: QuerySplit, k: int, exclude_seen: bool) -> Ints:
         """See `baselines.Ranker`."""
         users = query_embeddings(self._model, queries.features, self._batch_users)
         rows, _ = top_items(
-            users, self._items, k, queries.exclude if exclude_seen else None, self._batch_users
+            users, self._items[queries.name], k, queries.exclude if exclude_seen else None, self._batch_users
         )
         return np.asarray(rows, np.int64)
 
@@ -140,12 +140,18 @@ def collect(
     clock = Clock()
     with stages.stage("embedding the catalogue"), clock("model / items"):
         rankers: list[Ranker] = [
-            TwoTower(model, item_embeddings(model, table), settings.batch_users)
+            TwoTower(
+                model,
+                {name: item_embeddings(model, table, as_of=name) for name in SPLITS},
+                settings.batch_users,
+            )
         ]
     grid: list[dict[str, Any]] = []
     for baseline in settings.baselines:
         if baseline == "popularity":
             rankers.append(Popularity(buckets.events))
+        elif baseline == "recent_popularity":
+            rankers.append(RecentPopularity(read_recent(data_dir, SPLITS, buckets.num_items)))
         elif baseline == "own_frequent":
             rankers.append(OwnFrequent())
         else:

@@ -23,6 +23,8 @@ from trainer.retrieval import Ragged
 _READERS = 4
 """Files read in turn when the examples do not fit in memory."""
 _PREFETCHED = 8
+_SEED_STRIDE = 1_000_003
+"""Keeps the epochs of one seed apart from those of the next."""
 
 
 class TrainingData:
@@ -121,11 +123,11 @@ class TrainingData:
 
     def _epoch_stream(self, epoch: tf.Tensor) -> tf.data.Dataset:
         """One epoch from files: their order is shuffled, then examples within the buffer."""
-        train, seed = self._config.train, self._config.seed + epoch
+        train, seed = self._config.train, self._config.seed * _SEED_STRIDE + epoch
         spec = training_spec(self._data_dir)
         files = tf.data.Dataset.from_tensor_slices(self._files).shuffle(len(self._files), seed=seed)
         records = files.interleave(
-            tf.data.TFRecordDataset, cycle_length=_READERS, deterministic=True
+            tf.data.TFRecordDataset, cycle_length=_READERS, num_parallel_calls=2, deterministic=True
         )
         batches = records.shuffle(train.shuffle_buffer, seed=seed).batch(
             train.batch_size, drop_remainder=True

@@ -13,10 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from preprocessing.errors import LongtailError
 from preprocessing.features import Feature, FeatureList
+from preprocessing.item_counts import AS_OF
 from trainer.keras_gate import tf
-
-ROW = "row"
-"""Beside an item's features: its row, by which it finds what belongs to the item and is no feature."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,8 @@ class ItemTable:
         gathers from them.
       counts_examples: `[N + 1]` training examples with the item as target.
       counts_events: `[N + 1]` training interactions with the item.
-      counts_recent: `[N + 1]` the same, each weighing 2^(-age / half-life).
+      counts_recent: name of an instant (`AS_OF`) -> `[N + 1]` interactions before it, each weighing
+        2^(-age / half-life).
     """
 
     ids: NDArray[Any]
@@ -39,7 +38,7 @@ class ItemTable:
     features: dict[str, tf.Tensor]
     counts_examples: NDArray[np.int64]
     counts_events: NDArray[np.int64]
-    counts_recent: NDArray[np.float64]
+    counts_recent: dict[str, NDArray[np.float64]]
 
     @property
     def num_items(self) -> int:
@@ -77,14 +76,14 @@ class ItemTable:
         # key.
         ids = np.array([b"", *keys], object)
         titles = np.array(["", *(title or "" for title in table["title"].to_pylist())], object)
-        examples, events, recent = _counts(Path(data_dir) / "item_counts.parquet", len(keys))
-        return cls(ids, titles, dense, examples.astype(np.int64), events.astype(np.int64), recent)
+        counts = _counts(Path(data_dir) / "item_counts.parquet", len(keys))
+        examples, events = (counts[name].astype(np.int64) for name in ("examples", "events"))
+        recent = {name: counts[f"recent_{name}"] for name in AS_OF}
+        return cls(ids, titles, dense, examples, events, recent)
 
     def gather(self, rows: ArrayLike | tf.Tensor) -> dict[str, tf.Tensor]:
-        """Features of `rows [m]` (int32 or int64): name -> `[m]` or `[m, max_length]`, and the rows as `ROW`."""
-        return {ROW: tf.cast(rows, tf.int32)} | {
-            name: tf.gather(v, rows) for name, v in self.features.items()
-        }
+        """Features of `rows [m]` (int32 or int64): name -> `[m]` or `[m, max_length]`."""
+        return {name: tf.gather(values, rows) for name, values in self.features.items()}
 
     def uniform_rows(self, m: int, seed: tf.Tensor) -> tf.Tensor:
         """Draws `[m]` int32 rows uniformly, with replacement, never padding.
@@ -136,7 +135,7 @@ def _dense(column: pa.ChunkedArray, feature: Feature) -> tf.Tensor:
     return tf.constant(dense)
 
 
-def _counts(path: Path, num_items: int) -> list[NDArray[np.float64]]:
+def _counts(path: Path, num_items: int) -> dict[str, NDArray[np.float64]]:
     """`[N + 1]` examples, events and recent events; items that are not listed have none."""
     table = _read(path)
     rows = table["item"].to_numpy().astype(np.int64)
@@ -145,8 +144,8 @@ def _counts(path: Path, num_items: int) -> list[NDArray[np.float64]]:
             f"{path}: expected rows from 1 to {num_items}, received {rows.min()} to {rows.max()}: "
             "it belongs to another item table; run preprocess again"
         )
-    counts = []
-    for name in ("examples", "events", "recent"):
-        counts.append(np.zeros(num_items + 1))
-        counts[-1][rows] = table[name].to_numpy()
+    counts = {}
+    for name in ("examples", "events", *(f"recent_{name}" for name in AS_OF)):
+        counts[name] = np.zeros(num_items + 1)
+        counts[name][rows] = table[name].to_numpy()
     return counts

@@ -13,10 +13,10 @@ from preprocessing.errors import LongtailError
 from preprocessing.features import FeatureList
 from trainer.config import TrainerSections
 from trainer.functional.logq import log_probability_per_draw
-from trainer.item_table import ROW, ItemTable
+from trainer.item_table import ItemTable
 from trainer.keras_gate import tf, tfrs
 from trainer.optimizer import SparseAdagrad
-from trainer.popularity import Popularity
+from trainer.popularity import COORDINATE, Popularity
 from trainer.retrieval_task import RetrievalTask
 from trainer.ssl_task import SelfSupervisedTask
 from trainer.towers import ItemTower, QueryTower
@@ -52,6 +52,7 @@ class RecallModel(tfrs.Model):
         """
         super().__init__(name="recall")
         features = config.feature_list
+        self.taste_dim = int(config.towers.dim)
         self.dim = int(config.towers.dim) + bool(config.towers.popularity)
         self._seed, self._reward_weights = config.seed, config.data.reward_weights
         self._has_dropout = bool(config.towers.dropout or config.towers.feature_dropout)
@@ -141,12 +142,20 @@ class RecallModel(tfrs.Model):
         return {"loss": main + self._alpha * own, "main_loss": main, "ssl_loss": own}
 
     def _with_popularity(self, items: tf.Tensor, batch: Features) -> tf.Tensor:
-        """Items `[B, dim]` as they are served: of rows of the table, or of raw features of an item that is not in it."""
+        """Items as they are served; one that is not in the table counts as the least popular."""
         if self._popularity is None:
             return items
-        return self._popularity.append(
-            items, self._popularity.served(batch.get(ROW), tf.shape(items)[0])
-        )
+        coordinate = batch.get(COORDINATE)
+        if coordinate is None:
+            coordinate = tf.fill(tf.shape(items)[:1], self._popularity.least)
+        return self._popularity.append(items, coordinate)
+
+    def served_items(self, rows: tf.Tensor, as_of: str = "now") -> dict[str, tf.Tensor]:
+        """What `embed_items` takes of rows `[m]`, popular as they are at an instant (`AS_OF`)."""
+        features = self._item_table.gather(rows)
+        if self._popularity is not None:
+            features[COORDINATE] = self._popularity.served(rows, as_of)
+        return features
 
     # No Python branch depends on a tensor: converting the code would only cost time.
     @tf.autograph.experimental.do_not_convert

@@ -15,15 +15,16 @@ from typing import Any
 from trainer.buckets import BUCKETS
 from trainer.optional import require
 
-RANKERS = ("model", "als", "popularity", "own_frequent")
+RANKERS = ("model", "als", "popularity", "recent_popularity", "own_frequent")
 """In the order, colours and markers of every plot and table."""
 LABELS = {
     "model": "model",
     "als": "ALS",
     "popularity": "popularity",
+    "recent_popularity": "recent popularity",
     "own_frequent": "own frequent",
 }
-_MARKERS = {"model": "o", "als": "s", "popularity": "^", "own_frequent": "D"}
+_MARKERS = dict(zip(RANKERS, "os^vD", strict=True))
 _COLOURS = {name: f"#0101{index:02x}" for index, name in enumerate(RANKERS)}
 _INK, _FAINT = "#010110", "#010111"
 _VARIABLES = {
@@ -52,7 +53,7 @@ _STYLE = {
     ),
     **dict.fromkeys(("xtick.color", "ytick.color"), _INK),
 }
-_LINES = ("-", "--", "-.", ":")
+_LINES = ("-", "--", "-.", (0, (6, 2)), ":")
 _Z95 = 1.96
 
 

@@ -7,6 +7,9 @@ from trainer.functional import popularity
 from trainer.item_table import ItemTable
 from trainer.keras_gate import tf
 
+COORDINATE = "log_popularity"
+"""Beside the features of served items: their popularity coordinate."""
+
 
 class Popularity:
     """Appends tau log P to item vectors, so that <query, item> / tau = cos / tau + beta(query) log P.
@@ -18,19 +21,21 @@ class Popularity:
     def __init__(self, config: PopularityConfig, temperature: float, item_table: ItemTable) -> None:
         """Reads the counts of the item table."""
         examples = item_table.counts_examples
-        now = popularity.current(examples, item_table.counts_recent, config.pseudo_events)
         self._trained = tf.constant(temperature * popularity.trained(examples))
-        self._served = tf.constant(temperature * config.strength * now)
+        scale = temperature * config.strength
+        self._served = {
+            name: scale * popularity.current(examples, recent, config.pseudo_events)
+            for name, recent in item_table.counts_recent.items()
+        }
+        self.least = float(self._served["now"].min())
 
     def trained(self, rows: tf.Tensor) -> tf.Tensor:
         """`[B]` of training: the popularity among the examples that are drawn."""
         return tf.gather(self._trained, rows)
 
-    def served(self, rows: tf.Tensor | None, count: tf.Tensor) -> tf.Tensor:
-        """`[count]` of serving: the popularity now; items without a row have that of the least popular."""
-        if rows is None:
-            return tf.fill([count], tf.reduce_min(self._served))
-        return tf.gather(self._served, rows)
+    def served(self, rows: tf.Tensor, as_of: str) -> tf.Tensor:
+        """`[m]` of serving: the popularity at an instant."""
+        return tf.gather(self._served[as_of], rows)
 
     @staticmethod
     def append(items: tf.Tensor, coordinate: tf.Tensor) -> tf.Tensor:

@@ -49,7 +49,7 @@ class Ragged(NamedTuple):
 
 
 def item_embeddings(
-    model: RecallModel, item_table: ItemTable, batch: int = 8192
+    model: RecallModel, item_table: ItemTable, batch: int = 8192, as_of: str = "now"
 ) -> NDArray[np.float32]:
     """Embeds the whole catalogue.
 
@@ -57,6 +57,8 @@ def item_embeddings(
       model: with the item tower.
       item_table: N items.
       batch: items embedded at once.
+      as_of: the instant whose popularity counts, where the model has a popularity coordinate:
+        `validation` or `test` (the start of that split) or `now` (the end of the log).
 
     Returns:
       `[N + 1, D]`; row 0 is zero.
@@ -64,7 +66,7 @@ def item_embeddings(
     parts = [np.zeros((1, model.dim), np.float32)]
     for start in range(1, item_table.num_items + 1, batch):
         rows = np.arange(start, min(start + batch, item_table.num_items + 1), dtype=np.int32)
-        parts.append(model.embed_items(item_table.gather(rows)).numpy())
+        parts.append(model.embed_items(model.served_items(rows, as_of)).numpy())
     return np.concatenate(parts)
 
 

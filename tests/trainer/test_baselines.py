@@ -16,7 +16,9 @@ from trainer.baselines import (
     ALSSettings,
     OwnFrequent,
     Popularity,
+    RecentPopularity,
     log_counts,
+    read_recent,
     read_user_items,
     sample_users,
     tune_als,
@@ -65,6 +67,26 @@ def test_popularity_by_hand() -> None:
     assert ranker.rank(split, 2, False).tolist() == [[2, 1]] * 3
     assert ranker.rank(split, 4, False).tolist() == [[2, 1, 4, 0]] * 3
     assert ranker.rank(split, 2, True).tolist() == [[1, 4], [2, 0], [2, 1]]
+
+
+def test_recent_popularity_is_that_of_the_split() -> None:
+    events = {"validation": np.array([0, 0.5, 2.5, 0]), "test": np.array([0, 1.5, 0.25, 0.75])}
+    ranker = RecentPopularity(events)
+    split = queries([{1: 1}], 3)  # a split named test
+    assert ranker.rank(split, 3, False).tolist() == [[1, 3, 2]]
+    assert ranker.rank(split, 3, True).tolist() == [[3, 2, 0]]
+    earlier = QuerySplit("validation", {}, split.targets, split.seen)
+    assert ranker.rank(earlier, 3, False).tolist() == [[2, 1, 0]]
+
+
+def test_recent_counts_are_read_as_of_each_split(tmp_path: Path) -> None:
+    path = tmp_path / "item_counts.parquet"
+    with pytest.raises(LongtailError, match="run preprocess"):
+        read_recent(tmp_path, ["test"], 3)
+    pq.write_table(pa.table({"item": [3, 1], "recent_test": [0.5, 2.0]}), path)
+    assert read_recent(tmp_path, ["test"], 3)["test"].tolist() == [0, 2, 0, 0.5]
+    with pytest.raises(LongtailError, match="recent_validation"):
+        read_recent(tmp_path, ["validation"], 3)
 
 
 def test_own_frequent_by_hand() -> None:

@@ -165,7 +165,9 @@ def test_optimizer_agrees_with_keras_and_touches_no_other_row() -> None:
 def test_optimizer_adds_up_a_repeated_row_before_it_squares() -> None:
     table = tf.Variable([[1.0]])
     optimizer = SparseAdagrad(0.5, 9.0)
-    optimizer.apply_gradients([(tf.IndexedSlices(tf.constant([[1.0], [3.0]]), [0, 0], [1, 1]), table)])
+    optimizer.apply_gradients(
+        [(tf.IndexedSlices(tf.constant([[1.0], [3.0]]), [0, 0], [1, 1]), table)]
+    )
     # g = 1 + 3 = 4, a = 9 + 16 = 25, x = 1 - 0.5 * 4 / 5 = 0.6.
     np.testing.assert_allclose(table.numpy(), [[0.6]], rtol=1e-6)
 

@@ -45,6 +45,16 @@ def write_user_items(data_dir: Path) -> None:
     pq.write_table(pa.table(table), data_dir / "user_items.parquet")
 
 
+def write_recent(data_dir: Path) -> None:
+    """The recent counts as of each split, as if every event had just happened."""
+    path = data_dir / "item_counts.parquet"
+    table = pq.read_table(path)
+    for name in ("recent_validation", "recent_test"):
+        if name not in table.column_names:
+            table = table.append_column(name, table["events"].cast(pa.float64()))
+    pq.write_table(table, path)
+
+
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainerSections, Path]:
     """Data and a model that was never trained, but saved as training saves it."""
@@ -52,6 +62,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainerSections, Pat
     data_dir, model_dir = work_dir / "data", work_dir / "model"
     synthetic.write_data(data_dir)
     write_user_items(data_dir)
+    write_recent(data_dir)
     config = synthetic.make_config(work_dir, evaluate=EVALUATE)
     (model_dir / BEST_WEIGHTS).parent.mkdir(parents=True)
     build_model(config, data_dir).weights_checkpoint().write(str(model_dir / BEST_WEIGHTS))
@@ -81,7 +92,13 @@ def test_every_ranker_split_mode_and_group_is_measured(metrics: dict[str, Any]) 
         rankers = metrics["splits"][split]["rankers"]
         modes = {name: set(found) for name, found in rankers.items()}
         both = {"new", "all"}
-        assert modes == {"model": both, "popularity": both, "als": both, "own_frequent": {"all"}}
+        assert modes == {
+            "model": both,
+            "popularity": both,
+            "recent_popularity": both,
+            "als": both,
+            "own_frequent": {"all"},
+        }
         for found in rankers.values():
             for cells in found.values():
                 assert set(cells) == {"overall", "head", "torso", "tail", "unseen", "exposure"}

@@ -107,9 +107,7 @@ def test_a_step_repeats_its_draws_and_another_does_not(
         assert float(value) != float(other[name])
 
 
-def test_reward_weights(
-    data_dir: Path, configure: Configure, batch: dict[str, tf.Tensor]
-) -> None:
+def test_reward_weights(data_dir: Path, configure: Configure, batch: dict[str, tf.Tensor]) -> None:
     config = configure(data={"reward_weights": True})
     model = build_model(config, data_dir)
     once = float(model.losses_of({**batch, "reward": tf.ones([32])}, STEP)["loss"])

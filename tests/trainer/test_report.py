@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from trainer import report
-from trainer.baselines import OwnFrequent, Popularity
+from trainer.baselines import OwnFrequent, Popularity, RecentPopularity
 from trainer.buckets import assign_buckets
 from trainer.functional.metrics import Targets
 from trainer.judge import Clock, headline, judge, long_tail_curve
@@ -48,6 +48,7 @@ def metrics(num_users: int = 6) -> dict[str, Any]:
         Fixed("model", [1, 2, 6, 3]),
         Fixed("als", [1, 3, 2, 4]),
         Popularity(events),
+        RecentPopularity({"validation": events[::-1].copy(), "test": events[::-1].copy()}),
         OwnFrequent(),
     ]
     clock = Clock()
@@ -195,7 +196,7 @@ def test_what_is_missing_is_borne() -> None:
         del content[key]
     content["als"]["grid"] = []
     for split in content["splits"].values():
-        for name in ("als", "own_frequent", "popularity"):
+        for name in ("als", "own_frequent", "popularity", "recent_popularity"):
             del split["rankers"][name], split["model_minus"][name]
     page = Page(report.render_html(content))
     assert page.drawn == PLOTS - {"history"}

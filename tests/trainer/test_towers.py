@@ -39,7 +39,7 @@ def make(data_dir: Path, item_table: ItemTable, configure: Callable[..., Trainer
 
 def queries(rows: int = 4) -> dict[str, tf.Tensor]:
     return {
-        "user_key": tf.range(1, rows + 1),
+        "user_key": tf.range(rows) % 40 + 1,
         "segment": tf.ones([rows], tf.int32),
         "age": tf.linspace(-1.0, 1.0, rows),
         "hour": tf.ones([rows], tf.int32),

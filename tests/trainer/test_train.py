@@ -241,9 +241,9 @@ def test_validation_samples_users_and_modes(data_dir: Path, configure: Configure
     figures = Validation(few, data_dir).figures(model)
     assert figures == Validation(few, data_dir).figures(model)
     assert set(figures) >= {"recall@5/new", "ndcg@10/new", "recall@10/new/tail"}
-    assert figures != Validation(
-        configure(train={"monitor": "recall@5/new"}), data_dir
-    ).figures(model)
+    assert figures != Validation(configure(train={"monitor": "recall@5/new"}), data_dir).figures(
+        model
+    )
 
 
 def test_missing_data_names_the_remedy(configure: Configure, tmp_path: Path) -> None:
