@@ -30,7 +30,11 @@ EXTRAS = {
     "scann": ["scann==1.3.2"],
     "serving": ["fastapi>=0.110", "httpx>=0.27", "uvicorn>=0.29"],
     "evaluation": ["implicit>=0.7.2,<0.8", "jinja2>=3.1", "matplotlib>=3.8", "threadpoolctl>=3.4"],
-    "gcp": ["google-cloud-aiplatform>=1.60,<2", "google-cloud-bigquery>=3.20,<4", "google-cloud-storage>=2.16,<4"],
+    "gcp": [
+        "google-cloud-aiplatform>=1.60,<2",
+        "google-cloud-bigquery>=3.20,<4",
+        "google-cloud-storage>=2.16,<4",
+    ],
     # tensorflow-hub 0.15, which TFX needs, imports pkg_resources, which later setuptools no longer have.
     "tfx": [
         "kfp>=2.5,<2.6; python_version < '3.11'",  # what TFX resolves to; said here, pip need not search for it
@@ -60,7 +64,10 @@ setup(
     description="Two-tower recall for large catalogues, with popularity bias corrected and reported",
     license="Apache-2.0",
     python_requires=">=3.10,<3.12",
-    packages=[*find_packages(include=[f"{name}{end}" for name in PACKAGES for end in ("", ".*")]), "pipelines.configs"],
+    packages=[
+        *find_packages(include=[f"{name}{end}" for name in PACKAGES for end in ("", ".*")]),
+        "pipelines.configs",
+    ],
     package_dir={"pipelines.configs": "configs"},
     package_data={"trainer": ["templates/*.j2"], "pipelines.configs": ["*.yaml"]},
     install_requires=CORE,

@@ -23,7 +23,7 @@ from rich.table import Table
 from preprocessing.config_io import load_config, parse_config
 from trainer.config import TrainerSections
 from trainer.input_fn import TrainingData
-from trainer.item_table import ItemTable
+from trainer.item_table import AS_OF, ItemTable
 from trainer.keras_gate import tf
 from trainer.model import RecallModel, build_model
 from trainer.optimizer import SparseAdagrad
@@ -82,11 +82,13 @@ def synthetic(config: TrainerSections, num_items: int) -> tuple[RecallModel, tf.
     counts = np.concatenate([[0], np.maximum(popularity * 1_200_000, 1)]).astype(np.int64)
     keys = np.zeros(num_items + 1, object)
     dense = {name: tf.constant(values, tf.int32) for name, values in features.items()}
-    table = ItemTable(keys, keys, dense, counts, counts, counts.astype(np.float64))
+    recent = {instant: counts.astype(np.float64) for instant in AS_OF}
+    table = ItemTable(keys, keys, dense, counts, counts, recent)
     sizes = {"product": num_items + 2, "household": USERS + 2, "weekday": 9}
     sizes |= {name: size + 2 for name, size in CATEGORIES.items()}
     model = RecallModel(config, table, sizes)
-    model.compile(optimizer=SparseAdagrad(config.train.learning_rate, config.train.initial_accumulator))
+    train = config.train
+    model.compile(optimizer=SparseAdagrad(train.learning_rate, train.initial_accumulator))
 
     batch, length = config.train.batch_size, config.feature_list.history_length
     rows = rng.choice(num_items, (32 * batch, length + 1), p=popularity).astype(np.int32) + 1

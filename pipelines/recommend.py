@@ -51,12 +51,20 @@ def recommend(
     return table
 
 
-def _query(config: RunConfig, paths: Paths, user: str, history: list[str], features: dict[str, str]) -> dict[str, Any]:
+def _query(
+    config: RunConfig, paths: Paths, user: str, history: list[str], features: dict[str, str]
+) -> dict[str, Any]:
     listed = config.feature_list.query_columns
     unknown = sorted(set(features) - set(listed.names))
     if unknown:
-        raise LongtailError(f"unknown query feature {', '.join(unknown)}: expected some of {', '.join(listed.names)}")
-    keys = [f.name for f in listed.of(Side.QUERY) if f.source in (config.data.columns.user, config.data.user_key)]
+        raise LongtailError(
+            f"unknown query feature {', '.join(unknown)}: expected some of {', '.join(listed.names)}"
+        )
+    keys = [
+        f.name
+        for f in listed.of(Side.QUERY)
+        if f.source in (config.data.columns.user, config.data.user_key)
+    ]
     query: dict[str, Any] = {f.name: [0.0] if f.kind is Kind.NUMERIC else [""] for f in listed}
     query |= {f.weights_name: [0.0] for f in listed if f.weights_name}
     query["history"] = [""]
@@ -64,7 +72,10 @@ def _query(config: RunConfig, paths: Paths, user: str, history: list[str], featu
         if any(known.get(key) == [user] for key in keys):
             query |= known
     query |= {key: [user] for key in keys}
-    query |= {name: [float(v)] if listed.get(name).kind is Kind.NUMERIC else v.split("|") for name, v in features.items()}
+    query |= {
+        name: [float(v)] if listed.get(name).kind is Kind.NUMERIC else v.split("|")
+        for name, v in features.items()
+    }
     if history:
         query["history"] = history
     return query

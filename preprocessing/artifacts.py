@@ -16,7 +16,15 @@ from typing import Any
 from preprocessing.errors import LongtailFailure
 
 MANIFEST = "manifest.json"
-_LIBRARIES = ("tensorflow", "tensorflow-transform", "tensorflow-recommenders", "apache-beam", "scann", "numpy", "pyarrow")
+_LIBRARIES = (
+    "tensorflow",
+    "tensorflow-transform",
+    "tensorflow-recommenders",
+    "apache-beam",
+    "scann",
+    "numpy",
+    "pyarrow",
+)
 
 
 def fingerprint(*parts: Any) -> str:
@@ -64,7 +72,9 @@ def write_text_atomically(path: Path, text: str) -> None:
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise LongtailFailure(f"cannot write {path}: {error.strerror or error}; nothing was replaced") from error
+        raise LongtailFailure(
+            f"cannot write {path}: {error.strerror or error}; nothing was replaced"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -93,7 +103,9 @@ def whole_directory(target: Path) -> Iterator[Path]:
         else:
             os.replace(temporary, target)
     except OSError as error:
-        raise LongtailFailure(f"cannot write {target}: {error.strerror or error}; nothing was replaced") from error
+        raise LongtailFailure(
+            f"cannot write {target}: {error.strerror or error}; nothing was replaced"
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -32,7 +32,9 @@ ROW = "row"
 class BeamJob:
     """Runs the passes with the runner and options of the configuration; files between them lie in ``scratch``."""
 
-    def __init__(self, config: DataSections, scratch: Path, beam_options: Iterable[str] = ()) -> None:
+    def __init__(
+        self, config: DataSections, scratch: Path, beam_options: Iterable[str] = ()
+    ) -> None:
         self._config = config
         self._scratch = scratch
         self._arguments = [*config.preprocess.beam_options, *beam_options]
@@ -50,7 +52,12 @@ class BeamJob:
         """Distinct item keys of the log, for a project without an item table."""
         done = self._result("items")
         with self._pipeline() as pipeline:
-            keys = pipeline | beam.Create(units) | beam.Reshuffle() | beam.ParDo(workers.CollectItems(self._config))
+            keys = (
+                pipeline
+                | beam.Create(units)
+                | beam.Reshuffle()
+                | beam.ParDo(workers.CollectItems(self._config))
+            )
             _ = keys | beam.combiners.ToList() | beam.ParDo(workers.Keep(done))
         return list(dict.fromkeys(key for part in workers.kept(done) for key in part))
 
@@ -58,7 +65,11 @@ class BeamJob:
         self, units: list[Unit], catalogue: Path, rejected: Path, partitions: int
     ) -> tuple[LogStatistics, dict[int, list[str]]]:
         """Checked interactions by partition of users, and what was counted on the way."""
-        out, done, counted = self._folder("log"), self._result("log"), self._result("log_statistics")
+        out, done, counted = (
+            self._folder("log"),
+            self._result("log"),
+            self._result("log_statistics"),
+        )
         worker = workers.IngestLog(self._config, str(catalogue), out, str(rejected), partitions)
         with self._pipeline() as pipeline:
             parts = pipeline | beam.Create(units) | beam.Reshuffle()
@@ -67,7 +78,9 @@ class BeamJob:
             self._keep_statistics(parts[workers.STATISTICS], counted)
         return workers.kept(counted), _grouped(workers.kept(done))
 
-    def analyze_queries(self, groups: list[Group], rules: examples.Rules, num_rows: int, graph: Path) -> LogStatistics:
+    def analyze_queries(
+        self, groups: list[Group], rules: examples.Rules, num_rows: int, graph: Path
+    ) -> LogStatistics:
         """Writes the query's transform graph, analysed on training rows, and the user-item pairs; counts items."""
         pairs, counted = self._folder("user_items"), self._result("train_statistics")
         features = self._config.feature_list.query_columns
@@ -84,7 +97,9 @@ class BeamJob:
             _ = analyzed | tft_beam.WriteTransformFn(str(graph))
         return workers.kept(counted)
 
-    def transform_items(self, catalogue: Path, batches: int, graph: Path) -> tuple[list[Path], dict[str, Any]]:
+    def transform_items(
+        self, catalogue: Path, batches: int, graph: Path
+    ) -> tuple[list[Path], dict[str, Any]]:
         """Writes the items' transform graph and the transformed items by batch; gives the mutual information."""
         out, done = self._folder("items"), self._result("mutual_information")
         features = self._config.feature_list.item_columns
@@ -94,31 +109,51 @@ class BeamJob:
             rows = pipeline | beam.Create(range(batches)) | beam.Reshuffle()
             rows |= "Rows" >> beam.ParDo(workers.ItemRows(str(catalogue)))
             adapter = adapter_config(spec, schema)
-            analyzed = (rows, adapter) | tft_beam.AnalyzeDataset(make_preprocessing_fn(features, weighted_ids=True))
+            analyzed = (rows, adapter) | tft_beam.AnalyzeDataset(
+                make_preprocessing_fn(features, weighted_ids=True)
+            )
             _ = analyzed | tft_beam.WriteTransformFn(str(graph))
-            (transformed, _meta) = ((rows, adapter), analyzed) | tft_beam.TransformDataset(output_record_batches=True)
+            (transformed, _meta) = ((rows, adapter), analyzed) | tft_beam.TransformDataset(
+                output_record_batches=True
+            )
             written = transformed | "Write" >> beam.ParDo(workers.WriteItems(out))
             combined = written | beam.CombineGlobally(MutualInformation(features))
             _ = combined | "Keep" >> beam.ParDo(workers.Keep(done))
         return sorted(Path(out).glob("from-*.parquet")), workers.kept(done)
 
-    def write_examples(self, groups: list[Group], rules: examples.Rules, graph: Path, out: Path) -> dict[str, int]:
+    def write_examples(
+        self, groups: list[Group], rules: examples.Rules, graph: Path, out: Path
+    ) -> dict[str, int]:
         """Writes training examples and queries as TFRecord shards; gives the rows of each split."""
         done = self._result("written")
         features = self._config.feature_list.query_columns
         adapter = adapter_config(raw_feature_spec(features), examples.batch_schema(features))
-        with self._pipeline() as pipeline, self._transform_context(set(examples.passthrough_schema().names)):
+        with (
+            self._pipeline() as pipeline,
+            self._transform_context(set(examples.passthrough_schema().names)),
+        ):
             rows = pipeline | beam.Create(groups) | beam.Reshuffle()
             rows |= "Rows" >> beam.ParDo(workers.ExampleRows(self._config, rules))
             analyzed = pipeline | tft_beam.ReadTransformFn(str(graph))
-            (transformed, _meta) = ((rows, adapter), analyzed) | tft_beam.TransformDataset(output_record_batches=True)
+            (transformed, _meta) = ((rows, adapter), analyzed) | tft_beam.TransformDataset(
+                output_record_batches=True
+            )
             histories = self._config.feature_list.history_length > 0
             counts = transformed | "Write" >> beam.ParDo(workers.WriteExamples(str(out), histories))
-            _ = counts | beam.CombinePerKey(sum) | beam.combiners.ToList() | beam.ParDo(workers.Keep(done))
+            _ = (
+                counts
+                | beam.CombinePerKey(sum)
+                | beam.combiners.ToList()
+                | beam.ParDo(workers.Keep(done))
+            )
         return dict(workers.kept(done))
 
     def _keep_statistics(self, statistics: beam.PCollection, path: str) -> None:
-        _ = statistics | beam.CombineGlobally(MergeStatistics()) | "Statistics" >> beam.ParDo(workers.Keep(path))
+        _ = (
+            statistics
+            | beam.CombineGlobally(MergeStatistics())
+            | "Statistics" >> beam.ParDo(workers.Keep(path))
+        )
 
     def _folder(self, name: str) -> str:
         folder = self._scratch / name
@@ -133,10 +168,14 @@ class BeamJob:
 
     @contextmanager
     def _pipeline(self) -> Iterator[beam.Pipeline]:
-        options = PipelineOptions(self._arguments, save_main_session=False, pipeline_type_check=False)
+        options = PipelineOptions(
+            self._arguments, save_main_session=False, pipeline_type_check=False
+        )
         options.view_as(SetupOptions).save_main_session = False
         runner: Any = self._config.preprocess.runner
-        if runner == "DirectRunner":  # the same engine, without the search for another one that costs seconds a pass
+        if (
+            runner == "DirectRunner"
+        ):  # the same engine, without the search for another one that costs seconds a pass
             runner = FnApiRunner()
         pipeline = beam.Pipeline(runner=runner, options=options)
         yield pipeline
@@ -149,7 +188,9 @@ class BeamJob:
 def item_schema(config: DataSections) -> pa.Schema:
     """Columns of the catalogue's batches: raw features, the ids' weight, the row that rides along."""
     own = [(ID_WEIGHT, pa.large_list(pa.float32())), (ROW, pa.large_list(pa.int64()))]
-    return pa.schema([*arrow_schema(config.feature_list.item_columns), *(pa.field(n, t) for n, t in own)])
+    return pa.schema(
+        [*arrow_schema(config.feature_list.item_columns), *(pa.field(n, t) for n, t in own)]
+    )
 
 
 def _grouped(paths: list[tuple[int, str]]) -> dict[int, list[str]]:
@@ -166,7 +207,9 @@ def _cause(error: BaseException) -> Exception:
         if isinstance(seen, LongtailError):
             return seen
         if isinstance(seen, OSError):
-            return LongtailFailure(f"preprocessing stopped: {seen.strerror or seen} {seen.filename or ''}".rstrip())
+            return LongtailFailure(
+                f"preprocessing stopped: {seen.strerror or seen} {seen.filename or ''}".rstrip()
+            )
         seen = seen.__cause__ or seen.__context__
     if isinstance(error, Exception):
         return error

@@ -14,7 +14,9 @@ def _client() -> Any:
     try:
         from google.cloud import bigquery  # optional dependency
     except ImportError as error:
-        raise LongtailError("reading BigQuery needs the extra 'gcp': pip install 'longtail[gcp]'") from error
+        raise LongtailError(
+            "reading BigQuery needs the extra 'gcp': pip install 'longtail[gcp]'"
+        ) from error
     try:
         return bigquery.Client()
     except Exception as error:
@@ -43,6 +45,10 @@ def read(table: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
     source = client.get_table(table)
     selected = [field for field in source.schema if field.name in columns]
     for batch in client.list_rows(source, selected_fields=selected).to_arrow_iterable():
-        yield batch.select(columns) if hasattr(batch, "select") else pa.RecordBatch.from_arrays(
-            [batch.column(batch.schema.get_field_index(c)) for c in columns], columns
+        yield (
+            batch.select(columns)
+            if hasattr(batch, "select")
+            else pa.RecordBatch.from_arrays(
+                [batch.column(batch.schema.get_field_index(c)) for c in columns], columns
+            )
         )

@@ -31,14 +31,23 @@ def side_columns(data: DataConfig, side: Side, features: FeatureList) -> list[st
     return list(dict.fromkeys(own))
 
 
-def canonical(batch: pa.RecordBatch, data: DataConfig, side: Side, features: FeatureList) -> pa.RecordBatch:
+def canonical(
+    batch: pa.RecordBatch, data: DataConfig, side: Side, features: FeatureList
+) -> pa.RecordBatch:
     """Key (large_string, null where missing), title of items, and raw feature columns."""
     columns = features.item_columns if side is Side.ITEM else features.query_columns.of(Side.QUERY)
     key = strings(batch.column(batch.schema.get_field_index(table_of(data, side)[1])))
     arrays: dict[str, pa.Array] = {KEY[side]: key}
     if side is Side.ITEM:
-        parts = [pc.fill_null(strings(batch.column(batch.schema.get_field_index(c))), "") for c in data.item_title]
-        titles = pc.binary_join_element_wise(*parts, pa.scalar(", ", pa.large_string())) if parts else key
+        parts = [
+            pc.fill_null(strings(batch.column(batch.schema.get_field_index(c))), "")
+            for c in data.item_title
+        ]
+        titles = (
+            pc.binary_join_element_wise(*parts, pa.scalar(", ", pa.large_string()))
+            if parts
+            else key
+        )
         arrays["title"] = pc.utf8_trim(pc.fill_null(titles, ""), ", ")
     arrays.update(raw_features(batch, columns))
     return pa.RecordBatch.from_arrays(list(arrays.values()), list(arrays))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from preprocessing.features import Feature, FeatureList, Kind
 
@@ -18,8 +21,14 @@ def strings(column: pa.Array) -> pa.Array:
     """
     column = scalars(column)
     if pa.types.is_floating(column.type):
-        whole = pc.fill_null(pc.equal(column, pc.floor(column)), True).to_numpy(zero_copy_only=False).all()
-        column = column.cast(pa.int64()) if whole and not pc.any(pc.is_nan(column)).as_py() else column
+        whole = (
+            pc.fill_null(pc.equal(column, pc.floor(column)), True)
+            .to_numpy(zero_copy_only=False)
+            .all()
+        )
+        column = (
+            column.cast(pa.int64()) if whole and not pc.any(pc.is_nan(column)).as_py() else column
+        )
     if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
         column = column.cast(pa.large_string())
     text = column.cast(pa.large_string())
@@ -39,13 +48,13 @@ def scalars(column: pa.Array) -> pa.Array:
     return column
 
 
-def numbers(column: pa.Array) -> np.ndarray:
+def numbers(column: pa.Array) -> NDArray[Any]:
     """Values as float64 [rows]; missing and unparsable ones are NaN."""
     values = pd.to_numeric(scalars(column).to_pandas(), errors="coerce")
     return np.asarray(values, np.float64)
 
 
-def microseconds(column: pa.Array, text_format: str | None) -> tuple[np.ndarray, np.ndarray]:
+def microseconds(column: pa.Array, text_format: str | None) -> tuple[NDArray[Any], NDArray[Any]]:
     """Times as int64 microseconds since 1970 [rows], and a mask [rows] of those that could be read.
 
     Numbers are seconds; text is ISO 8601 or of ``text_format``; times without a zone are UTC.
@@ -58,7 +67,11 @@ def microseconds(column: pa.Array, text_format: str | None) -> tuple[np.ndarray,
     seconds = numbers(column) if text_format is None else np.full(len(column), np.nan)
     finite = np.isfinite(seconds) & (np.abs(np.nan_to_num(seconds)) < 2**40)
     result = np.where(finite, np.nan_to_num(seconds) * 1e6, 0).astype(np.int64)
-    if not finite.all() and not pa.types.is_floating(column.type) and not pa.types.is_integer(column.type):
+    if (
+        not finite.all()
+        and not pa.types.is_floating(column.type)
+        and not pa.types.is_integer(column.type)
+    ):
         rest = np.flatnonzero(~finite)
         text = column.take(pa.array(rest)).to_pandas()
         parsed = pd.to_datetime(text, format=text_format, errors="coerce", utc=True)
@@ -86,7 +99,9 @@ def raw_features(batch: pa.RecordBatch, features: FeatureList) -> dict[str, pa.A
 
 def empty_lists(rows: int, value: pa.DataType) -> pa.Array:
     """A raw column in which every value is missing."""
-    return pa.LargeListArray.from_arrays(pa.array(np.zeros(rows + 1, np.int64)), pa.array([], value))
+    return pa.LargeListArray.from_arrays(
+        pa.array(np.zeros(rows + 1, np.int64)), pa.array([], value)
+    )
 
 
 def _multi(batch: pa.RecordBatch, feature: Feature, column: pa.Array) -> dict[str, pa.Array]:
@@ -99,7 +114,9 @@ def _multi(batch: pa.RecordBatch, feature: Feature, column: pa.Array) -> dict[st
         if not aligned:
             weights, flat = values, np.ones(len(values.flatten()))
         positive = np.where(np.isfinite(flat) & (flat > 0), flat, 0.0)
-        raw[feature.weights_name] = pa.LargeListArray.from_arrays(weights.offsets, pa.array(positive, pa.float32()))
+        raw[feature.weights_name] = pa.LargeListArray.from_arrays(
+            weights.offsets, pa.array(positive, pa.float32())
+        )
     return raw
 
 
@@ -121,7 +138,9 @@ def _split(column: pa.Array, feature: Feature) -> pa.Array:
     kept &= (place - first[rows]) < feature.max_length
     counts = np.bincount(rows[kept], minlength=len(lists))
     offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int64())
-    return pa.LargeListArray.from_arrays(offsets, flat.filter(pa.array(kept)).cast(pa.large_binary()))
+    return pa.LargeListArray.from_arrays(
+        offsets, flat.filter(pa.array(kept)).cast(pa.large_binary())
+    )
 
 
 def _lists(values: pa.Array) -> pa.Array:

@@ -64,11 +64,16 @@ class DataConfig(Section):
     columns: InteractionColumns
     item_key: str | None = Field(None, description="key of the item table, default: columns.item")
     user_key: str | None = Field(None, description="key of the user table, default: columns.user")
-    item_title: list[str] = Field(default_factory=list, description="columns of the item table shown to people")
-    timestamp_format: str | None = Field(
-        None, description="strptime format of text times, default: numbers are seconds, text is ISO 8601"
+    item_title: list[str] = Field(
+        default_factory=list, description="columns of the item table shown to people"
     )
-    min_reward: float | None = Field(None, description="interactions with a lower reward are no positives")
+    timestamp_format: str | None = Field(
+        None,
+        description="strptime format of text times, default: numbers are seconds, text is ISO 8601",
+    )
+    min_reward: float | None = Field(
+        None, description="interactions with a lower reward are no positives"
+    )
     reward_weights: bool = Field(False, description="weigh training examples by their reward")
 
 
@@ -78,19 +83,25 @@ class SplitConfig(Section):
     method: Literal["global_time", "leave_one_out", "column"] = "global_time"
     validation: Fraction = 0.05
     test: Fraction = 0.1
-    validation_from: datetime | None = Field(None, description="global_time: instant instead of a fraction")
-    test_from: datetime | None = Field(None, description="global_time: instant instead of a fraction")
+    validation_from: datetime | None = Field(
+        None, description="global_time: instant instead of a fraction"
+    )
+    test_from: datetime | None = Field(
+        None, description="global_time: instant instead of a fraction"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> SplitConfig:
         if self.validation + self.test >= 1:
             raise ValueError(
-                f"expected validation + test below 1, received {self.validation} + {self.test}: nothing left to train on"
+                f"expected validation + test below 1, received {self.validation} + {self.test}: nothing is left"
             )
         if (self.validation_from is None) != (self.test_from is None):
             raise ValueError("expected both validation_from and test_from or neither")
         if self.validation_from and self.test_from and self.validation_from >= self.test_from:
-            raise ValueError(f"expected validation_from before test_from, received {self.validation_from} and {self.test_from}")
+            raise ValueError(
+                f"expected validation_from before test_from, received {self.validation_from} and {self.test_from}"
+            )
         return self
 
 
@@ -101,17 +112,25 @@ class PreprocessConfig(Section):
     examples: Literal["all", "first"] = Field(
         "all", description="train on all interactions, or on the first of each user with an item"
     )
-    min_item_count: PositiveInt = Field(1, description="items with fewer interactions are dropped from the log")
+    min_item_count: PositiveInt = Field(
+        1, description="items with fewer interactions are dropped from the log"
+    )
     min_user_count: PositiveInt = Field(1, description="users with fewer interactions are dropped")
     half_life_days: PositiveFloat = Field(
         30.0, description="recent counts of items: an event weighs 2^(-age / half-life)"
     )
     max_rejected_fraction: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
-    sample_users: Fraction | None = Field(None, description="keep this share of the users (by hash): a quick look")
-    rows_per_partition: PositiveInt = Field(100_000, description="memory bound: interactions held at once")
+    sample_users: Fraction | None = Field(
+        None, description="keep this share of the users (by hash): a quick look"
+    )
+    rows_per_partition: PositiveInt = Field(
+        100_000, description="memory bound: interactions held at once"
+    )
     batch_rows: PositiveInt = Field(16_384, description="rows of a record batch")
     runner: str = Field("DirectRunner", description="any Beam runner")
-    beam_options: list[str] = Field(default_factory=list, description="Beam's own options, e.g. --project=p")
+    beam_options: list[str] = Field(
+        default_factory=list, description="Beam's own options, e.g. --project=p"
+    )
 
 
 class DataSections(Section):
@@ -133,13 +152,19 @@ class DataSections(Section):
     def _check(self) -> DataSections:
         listed = checked_features(self.features)
         if self.preprocess.split.method == "column" and not self.data.columns.split:
-            raise ValueError("split.method 'column' expected data.columns.split to name the column, received none")
+            raise ValueError(
+                "split.method 'column' expected data.columns.split to name the column, received none"
+            )
         if self.data.items is None:
             beyond = [f.name for f in listed.item_columns if f.source != self.data.columns.item]
             if beyond:
                 raise ValueError(f"item features {beyond} need data.items, received none")
         if self.data.users is None:
-            beyond = [f.name for f in listed.query_columns if f.side is Side.QUERY and f.source != self.data.columns.user]
+            beyond = [
+                f.name
+                for f in listed.query_columns
+                if f.side is Side.QUERY and f.source != self.data.columns.user
+            ]
             if beyond:
                 raise ValueError(
                     f"query features {beyond} need data.users, received none; a column of the log is side 'context'"

@@ -12,14 +12,30 @@ from pydantic import BaseModel, ValidationError
 from preprocessing.errors import LongtailError
 
 SECTIONS = frozenset(
-    "name work_dir seed data features preprocess towers loss ssl train evaluate export serve".split()
+    [
+        "name",
+        "work_dir",
+        "seed",
+        "data",
+        "features",
+        "preprocess",
+        "towers",
+        "loss",
+        "ssl",
+        "train",
+        "evaluate",
+        "export",
+        "serve",
+    ]
 )
 """Every top-level key that some package reads; a package ignores the sections of the others."""
 
 Sections = TypeVar("Sections", bound=BaseModel)
 
 
-def load_config(path: str | Path, schema: type[Sections], overrides: Iterable[str] = ()) -> Sections:
+def load_config(
+    path: str | Path, schema: type[Sections], overrides: Iterable[str] = ()
+) -> Sections:
     """Read and validate a configuration file.
 
     Args:
@@ -35,11 +51,17 @@ def load_config(path: str | Path, schema: type[Sections], overrides: Iterable[st
     try:
         document = yaml.safe_load(source.read_text(encoding="utf-8"))
     except OSError as error:
-        raise LongtailError(f"cannot read the configuration {source}: {error.strerror or error}") from error
+        raise LongtailError(
+            f"cannot read the configuration {source}: {error.strerror or error}"
+        ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise LongtailError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from error
+        raise LongtailError(
+            f"{source} is not valid YAML: {' '.join(str(error).split())}"
+        ) from error
     if not isinstance(document, dict):
-        raise LongtailError(f"{source}: expected sections (key: value), received {type(document).__name__}")
+        raise LongtailError(
+            f"{source}: expected sections (key: value), received {type(document).__name__}"
+        )
     for override in overrides:
         _apply(document, override)
     return parse_config(document, schema, str(source))
@@ -66,7 +88,11 @@ def _explain(error: ValidationError, source: str, document: dict[str, Any]) -> s
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             message = "unknown key"
-        received = "" if isinstance(problem["input"], (dict, BaseModel)) else f", received {problem['input']!r}"
+        received = (
+            ""
+            if isinstance(problem["input"], (dict, BaseModel))
+            else f", received {problem['input']!r}"
+        )
         lines.append(f"{source}: {where}: {message}{received}")
     return "\n".join(lines)
 
@@ -93,7 +119,9 @@ def _apply(document: dict[str, Any], override: str) -> None:
             place[parent] = {}
         place = place[parent]
         if not isinstance(place, dict):
-            raise LongtailError(f"--set {key}: '{parent}' holds no keys; features are changed in the file")
+            raise LongtailError(
+                f"--set {key}: '{parent}' holds no keys; features are changed in the file"
+            )
     try:
         place[last] = yaml.safe_load(text)
     except yaml.YAMLError as error:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from preprocessing import splits
 from preprocessing.columns import empty_lists
@@ -28,7 +30,7 @@ class Rules:
     bounds: tuple[int, int] | None
     ends: tuple[int, int, int]
     """Microseconds: start of validation, start of test, end of the log; without a split by time the last for all."""
-    dropped_items: np.ndarray
+    dropped_items: NDArray[Any]
     """Rows [n] of items with too few interactions, sorted."""
 
 
@@ -37,27 +39,31 @@ class Partition:
     """The interactions of some users, sorted by user, time and order in the log."""
 
     table: pa.Table
-    user: np.ndarray
-    item: np.ndarray
-    time: np.ndarray
-    split: np.ndarray
+    user: NDArray[Any]
+    item: NDArray[Any]
+    time: NDArray[Any]
+    split: NDArray[Any]
 
 
 def sort_and_split(table: pa.Table, config: DataSections, rules: Rules) -> Partition:
     """Filter, sort and divide the interactions of a partition."""
     table = table.combine_chunks()
     if len(rules.dropped_items):
-        table = table.filter(pc.invert(pc.is_in(table["item"], pa.array(rules.dropped_items, pa.int32()))))
+        table = table.filter(
+            pc.invert(pc.is_in(table["item"], pa.array(rules.dropped_items, pa.int32())))
+        )
     codes = np.asarray(table["user"].combine_chunks().dictionary_encode().indices)
     order = np.lexsort((np.asarray(table["order"]), np.asarray(table["time"]), codes))
     order = order[splits.keep_frequent(codes[order], config.preprocess.min_user_count)]
     table = table.take(pa.array(order)).combine_chunks()
     user, time = codes[order], np.asarray(table["time"])
-    split = splits.assign(config.preprocess.split, rules.bounds, user, time, np.asarray(table["split"]))
+    split = splits.assign(
+        config.preprocess.split, rules.bounds, user, time, np.asarray(table["split"])
+    )
     return Partition(table, user, np.asarray(table["item"]).astype(np.int64), time, split)
 
 
-def training_rows(part: Partition, config: DataSections) -> np.ndarray:
+def training_rows(part: Partition, config: DataSections) -> NDArray[Any]:
     """Positions [n] of the training examples, rising."""
     rows = np.flatnonzero(part.split == splits.TRAIN)
     if config.preprocess.examples == "first" and len(rows):
@@ -66,7 +72,9 @@ def training_rows(part: Partition, config: DataSections) -> np.ndarray:
     return rows
 
 
-def histories(user: np.ndarray, item: np.ndarray, time: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+def histories(
+    user: NDArray[Any], item: NDArray[Any], time: NDArray[Any], length: int
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """The last items of each user strictly before each interaction's instant: a basket never sees itself.
 
     Args:
@@ -78,17 +86,25 @@ def histories(user: np.ndarray, item: np.ndarray, time: np.ndarray, length: int)
     """
     user_start, user_size = splits.runs(user)
     start = np.repeat(user_start, user_size)
-    instant = np.concatenate([[0], np.cumsum((user[1:] != user[:-1]) | (time[1:] != time[:-1]))]) if len(user) else user
+    instant = (
+        np.concatenate([[0], np.cumsum((user[1:] != user[:-1]) | (time[1:] != time[:-1]))])
+        if len(user)
+        else user
+    )
     now_start, now_size = splits.runs(instant)
     now = np.repeat(now_start, now_size)
     sizes = np.minimum(now - start, length)
     return _ragged(now - sizes, sizes, item)
 
 
-def training_batch(part: Partition, users: Users, config: DataSections, number: int) -> pa.RecordBatch:
+def training_batch(
+    part: Partition, users: Users, config: DataSections, number: int
+) -> pa.RecordBatch:
     """Raw query features and example fields of the training interactions of a partition."""
     log = np.flatnonzero(part.split == splits.TRAIN)
-    offsets, items = histories(part.user[log], part.item[log], part.time[log], config.feature_list.history_length)
+    offsets, items = histories(
+        part.user[log], part.item[log], part.time[log], config.feature_list.history_length
+    )
     chosen = training_rows(part, config)
     at = np.searchsorted(log, chosen)
     history = _take_lists(offsets, items, at)
@@ -102,14 +118,19 @@ def training_batch(part: Partition, users: Users, config: DataSections, number: 
     return _batch(part, users, config, chosen, (splits.TRAIN, number), fields)
 
 
-def query_batch(part: Partition, users: Users, config: DataSections, split: int, number: int) -> pa.RecordBatch:
-    """One query a user with interactions in the split: the history of the earlier splits, the targets, what was seen."""
+def query_batch(
+    part: Partition, users: Users, config: DataSections, split: int, number: int
+) -> pa.RecordBatch:
+    """One query a user of the split: the history of the earlier splits, the targets, what was seen."""
     earlier = np.flatnonzero((part.split >= 0) & (part.split < split))
     later = np.flatnonzero(part.split == split)
     starts, sizes = splits.runs(part.user[later])
     chosen = later[starts]
     codes = part.user[chosen]
-    low, high = np.searchsorted(part.user[earlier], codes), np.searchsorted(part.user[earlier], codes, side="right")
+    low, high = (
+        np.searchsorted(part.user[earlier], codes),
+        np.searchsorted(part.user[earlier], codes, side="right"),
+    )
     kept = np.minimum(high - low, config.feature_list.history_length)
     past = part.item[earlier]
     seen_offsets, seen, counts = _distinct(low, high - low, past)
@@ -138,14 +159,20 @@ class Users:
         found = None
         if self._table is not None:
             found = pc.index_in(keys, value_set=self._table["user"].combine_chunks())
-        return {name: column for f in features for name, column in self._column(f, keys, found).items()}
+        return {
+            name: column for f in features for name, column in self._column(f, keys, found).items()
+        }
 
-    def _column(self, feature: Feature, keys: pa.Array, found: pa.Array | None) -> dict[str, pa.Array]:
+    def _column(
+        self, feature: Feature, keys: pa.Array, found: pa.Array | None
+    ) -> dict[str, pa.Array]:
         if feature.source in self._own and feature.kind in (Kind.ID, Kind.CATEGORICAL):
             return {feature.name: _singles(keys.cast(pa.large_binary()))}
         names = [feature.name, feature.weights_name] if feature.weights_name else [feature.name]
         assert self._table is not None and found is not None  # the configuration was checked for it
-        return {name: _lists_of(self._table[name].combine_chunks(), found) for name in names if name}
+        return {
+            name: _lists_of(self._table[name].combine_chunks(), found) for name in names if name
+        }
 
 
 def passthrough_schema() -> pa.Schema:
@@ -161,7 +188,12 @@ def batch_schema(features: FeatureList) -> pa.Schema:
 
 
 def _batch(
-    part: Partition, users: Users, config: DataSections, chosen: np.ndarray, place: tuple[int, int], fields: dict[str, pa.Array]
+    part: Partition,
+    users: Users,
+    config: DataSections,
+    chosen: NDArray[Any],
+    place: tuple[int, int],
+    fields: dict[str, pa.Array],
 ) -> pa.RecordBatch:
     features = config.feature_list.query_columns
     keys = part.table["user"].combine_chunks().take(pa.array(chosen))
@@ -174,7 +206,9 @@ def _batch(
     for field in schema:
         if field.name in columns:
             continue
-        in_log = field.name in part.table.schema.names and field.name not in passthrough_schema().names
+        in_log = (
+            field.name in part.table.schema.names and field.name not in passthrough_schema().names
+        )
         columns[field.name] = (
             part.table[field.name].combine_chunks().take(pa.array(chosen))
             if in_log
@@ -183,7 +217,9 @@ def _batch(
     return pa.RecordBatch.from_arrays([columns[f.name].cast(f.type) for f in schema], schema=schema)
 
 
-def _distinct(starts: np.ndarray, sizes: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _distinct(
+    starts: NDArray[Any], sizes: NDArray[Any], items: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Distinct items of each slice by first occurrence: offsets, items and how often."""
     offsets, flat = _ragged(starts, sizes, items)
     rows = np.repeat(np.arange(len(starts)), np.diff(offsets))
@@ -191,17 +227,23 @@ def _distinct(starts: np.ndarray, sizes: np.ndarray, items: np.ndarray) -> tuple
     _, first, counts = np.unique(pairs, return_index=True, return_counts=True)
     order = np.argsort(first)
     first, counts = first[order], counts[order]
-    return np.concatenate([[0], np.cumsum(np.bincount(rows[first], minlength=len(starts)))]), flat[first], counts
+    return (
+        np.concatenate([[0], np.cumsum(np.bincount(rows[first], minlength=len(starts)))]),
+        flat[first],
+        counts,
+    )
 
 
-def _ragged(starts: np.ndarray, sizes: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _ragged(
+    starts: NDArray[Any], sizes: NDArray[Any], values: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """The slices ``values[start : start + size]`` one after the other, with their offsets."""
     offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     flat = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], sizes)
     return offsets, values[flat]
 
 
-def _take_lists(offsets: np.ndarray, values: np.ndarray, rows: np.ndarray) -> pa.Array:
+def _take_lists(offsets: NDArray[Any], values: NDArray[Any], rows: NDArray[Any]) -> pa.Array:
     return _large_list(*_ragged(offsets[rows], offsets[rows + 1] - offsets[rows], values))
 
 
@@ -210,14 +252,22 @@ def _lists_of(column: pa.Array, rows: pa.Array) -> pa.Array:
     valid = pc.is_valid(rows).to_numpy(zero_copy_only=False)
     at = pc.fill_null(rows, 0).to_numpy(zero_copy_only=False)
     offsets = column.offsets.to_numpy().astype(np.int64)
-    sizes = np.where(valid, offsets[at + 1] - offsets[at], 0) if len(column) else np.zeros(len(rows), np.int64)
+    sizes = (
+        np.where(valid, offsets[at + 1] - offsets[at], 0)
+        if len(column)
+        else np.zeros(len(rows), np.int64)
+    )
     starts = offsets[at] if len(column) else sizes
     where, taken = _ragged(starts, sizes, np.arange(offsets[-1]) if len(column) else sizes[:0])
-    return pa.LargeListArray.from_arrays(pa.array(where), column.values.take(pa.array(taken, pa.int64())))
+    return pa.LargeListArray.from_arrays(
+        pa.array(where), column.values.take(pa.array(taken, pa.int64()))
+    )
 
 
-def _large_list(offsets: np.ndarray, values: np.ndarray) -> pa.Array:
-    return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(values, pa.int64()))
+def _large_list(offsets: NDArray[Any], values: NDArray[Any]) -> pa.Array:
+    return pa.LargeListArray.from_arrays(
+        pa.array(offsets, pa.int64()), pa.array(values, pa.int64())
+    )
 
 
 def _singles(values: pa.Array) -> pa.Array:

@@ -14,9 +14,25 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
-
 RESERVED_NAMES = frozenset(
-    "history item reward timestamp targets seen seen_counts user place row title exclude k item_ids scores embedding".split()
+    [
+        "history",
+        "item",
+        "reward",
+        "timestamp",
+        "targets",
+        "seen",
+        "seen_counts",
+        "user",
+        "place",
+        "row",
+        "title",
+        "exclude",
+        "k",
+        "item_ids",
+        "scores",
+        "embedding",
+    ]
 )
 
 
@@ -53,14 +69,20 @@ class Feature(Section):
     kind: Kind
     column: str | None = Field(None, description="column of the source, default: the name")
     dim: PositiveInt = Field(32, description="width of the embedding")
-    num_oov_buckets: PositiveInt = Field(1, description="hashed buckets for values outside the vocabulary")
+    num_oov_buckets: PositiveInt = Field(
+        1, description="hashed buckets for values outside the vocabulary"
+    )
     max_vocabulary: PositiveInt | None = Field(None, description="keep the most frequent values")
     min_frequency: PositiveInt = Field(1, description="rarer values go to the hashed buckets")
-    buckets: PositiveInt | None = Field(None, description="numeric: quantile buckets, default: z-score")
+    buckets: PositiveInt | None = Field(
+        None, description="numeric: quantile buckets, default: z-score"
+    )
     separator: str = Field("|", min_length=1, description="multi: separator inside a string cell")
     weights_column: str | None = Field(None, description="multi: column with one weight a value")
     max_length: PositiveInt = Field(50, description="multi, text and sequence: values kept")
-    shared_with: str | None = Field(None, description="embedding (and vocabulary) of another feature")
+    shared_with: str | None = Field(
+        None, description="embedding (and vocabulary) of another feature"
+    )
     maskable: bool | None = Field(None, description="may SSL mask it, default: every item feature")
 
     @property
@@ -91,7 +113,9 @@ class Feature(Section):
                 f"feature, received side '{self.side.value}' and shared_with={self.shared_with!r}"
             )
         if self.buckets and self.kind is not Kind.NUMERIC:
-            raise ValueError(f"feature '{self.name}': 'buckets' goes with kind 'numeric', received '{self.kind.value}'")
+            raise ValueError(
+                f"feature '{self.name}': 'buckets' goes with kind 'numeric', received '{self.kind.value}'"
+            )
         if self.buckets == 1:
             raise ValueError(f"feature '{self.name}': expected at least 2 buckets, received 1")
         if self.weights_column and self.kind is not Kind.MULTI:
@@ -99,7 +123,9 @@ class Feature(Section):
                 f"feature '{self.name}': 'weights_column' goes with kind 'multi', received '{self.kind.value}'"
             )
         if self.maskable and self.side is not Side.ITEM:
-            raise ValueError(f"feature '{self.name}': only item features are maskable, received side '{self.side.value}'")
+            raise ValueError(
+                f"feature '{self.name}': only item features are maskable, received side '{self.side.value}'"
+            )
         return self
 
 
@@ -177,7 +203,10 @@ def checked_features(features: list[Feature]) -> FeatureList:
         raise ValueError(f"expected every feature name once, received twice: {', '.join(twice)}")
     reserved = sorted(RESERVED_NAMES & {f.name for f in listed if f.kind is not Kind.SEQUENCE})
     if reserved:
-        raise ValueError(f"feature names {reserved} are reserved for fields of the examples: name them otherwise and give the source's name as 'column'")
+        raise ValueError(
+            f"feature names {reserved} are reserved for fields of the examples: name them otherwise "
+            "and give the source's name as 'column'"
+        )
     if not len(listed.item_columns):
         raise ValueError("expected at least one feature of side 'item', received none")
     if not len(listed.of(Side.QUERY)):
@@ -191,7 +220,12 @@ def checked_features(features: list[Feature]) -> FeatureList:
             )
         owner = listed.get(feature.shared_with)
         wanted = Side.ITEM if feature.kind is Kind.SEQUENCE else feature.side
-        if owner.side is not wanted or not owner.is_embedded or owner.kind is Kind.SEQUENCE or owner.shared_with:
+        if (
+            owner.side is not wanted
+            or not owner.is_embedded
+            or owner.kind is Kind.SEQUENCE
+            or owner.shared_with
+        ):
             raise ValueError(
                 f"feature '{feature.name}': shared_with expected an embedded {wanted.value} feature with a table "
                 f"of its own, received '{owner.name}' ({owner.side.value}, {owner.kind.value})"

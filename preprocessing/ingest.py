@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from preprocessing.columns import microseconds, numbers, raw_features, strings
 from preprocessing.config import DataSections
@@ -52,12 +53,14 @@ def source_columns(config: DataSections) -> list[str]:
     return list(dict.fromkeys(name for name in own if name))
 
 
-def user_hash(users: pa.Array) -> np.ndarray:
+def user_hash(users: pa.Array) -> NDArray[Any]:
     """A hash of each key [rows] that is the same in every process and on every day."""
     return pd.util.hash_array(np.asarray(users.to_pandas(), dtype=object), categorize=True)
 
 
-def canonical(batch: pa.RecordBatch, config: DataSections, item_ids: pa.Array, unit: Unit, first_row: int) -> Ingested:
+def canonical(
+    batch: pa.RecordBatch, config: DataSections, item_ids: pa.Array, unit: Unit, first_row: int
+) -> Ingested:
     """Check a batch and give the interactions in the form that everything later reads.
 
     Args:
@@ -72,17 +75,28 @@ def canonical(batch: pa.RecordBatch, config: DataSections, item_ids: pa.Array, u
       split (int8, -1 where the method decides later) and the raw context features.
     """
     columns = config.data.columns
-    field = lambda name: batch.column(batch.schema.get_field_index(name))  # noqa: E731
+
+    def field(name: str) -> pa.Array:
+        return batch.column(batch.schema.get_field_index(name))
+
     users, items = strings(field(columns.user)), strings(field(columns.item))
     times, readable = microseconds(field(columns.timestamp), config.data.timestamp_format)
     rewards = numbers(field(columns.reward)) if columns.reward else np.ones(batch.num_rows)
-    rows = pc.fill_null(pc.index_in(items, value_set=item_ids), -1).to_numpy(zero_copy_only=False) + 1
-    split = _split_codes(field(columns.split)) if columns.split else np.full(batch.num_rows, -1, np.int8)
+    rows = (
+        pc.fill_null(pc.index_in(items, value_set=item_ids), -1).to_numpy(zero_copy_only=False) + 1
+    )
+    split = (
+        _split_codes(field(columns.split))
+        if columns.split
+        else np.full(batch.num_rows, -1, np.int8)
+    )
 
     has_user = pc.is_valid(users).to_numpy(zero_copy_only=False)
     has_item = pc.is_valid(items).to_numpy(zero_copy_only=False)
     checks = [has_user, has_item, rows > 0, readable, np.isfinite(rewards), split > -2]
-    failed = np.argmin(np.stack([*checks, np.zeros(batch.num_rows, bool)]), axis=0)  # the first check that fails
+    failed = np.argmin(
+        np.stack([*checks, np.zeros(batch.num_rows, bool)]), axis=0
+    )  # the first check that fails
     bad = failed < len(checks)
     rejected = _refusals(batch, np.flatnonzero(bad), failed, unit.path, first_row)
 
@@ -110,18 +124,33 @@ def canonical(batch: pa.RecordBatch, config: DataSections, item_ids: pa.Array, u
     return Ingested(whole.filter(pa.array(keep)), rejected, int(low.sum()), skipped)
 
 
-def _split_codes(column: pa.Array) -> np.ndarray:
+def _split_codes(column: pa.Array) -> NDArray[Any]:
     """0, 1, 2 for train, validation, test; -2 for anything else."""
     names = pc.utf8_lower(pc.fill_null(strings(column), ""))
-    names = pc.replace_with_mask(names, pc.is_in(names, pa.array(["valid", "val"], pa.large_string())), pa.scalar("validation", pa.large_string()))
-    return pc.fill_null(pc.index_in(names, pa.array(SPLITS, pa.large_string())), -2).to_numpy(zero_copy_only=False).astype(np.int8)
+    names = pc.replace_with_mask(
+        names,
+        pc.is_in(names, pa.array(["valid", "val"], pa.large_string())),
+        pa.scalar("validation", pa.large_string()),
+    )
+    return (
+        pc.fill_null(pc.index_in(names, pa.array(SPLITS, pa.large_string())), -2)
+        .to_numpy(zero_copy_only=False)
+        .astype(np.int8)
+    )
 
 
-def _refusals(batch: pa.RecordBatch, refused: np.ndarray, failed: np.ndarray, origin: str, first_row: int) -> list[dict[str, Any]]:
+def _refusals(
+    batch: pa.RecordBatch, refused: NDArray[Any], failed: NDArray[Any], origin: str, first_row: int
+) -> list[dict[str, Any]]:
     if not len(refused):
         return []
     values = batch.take(pa.array(refused)).to_pylist()
     return [
-        {"reason": REASONS[failed[at] + 1], "source": origin, "row": int(first_row + at), "values": row}
+        {
+            "reason": REASONS[failed[at] + 1],
+            "source": origin,
+            "row": int(first_row + at),
+            "values": row,
+        }
         for at, row in zip(refused, values, strict=True)
     ]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
+from numpy.typing import NDArray
 
 from preprocessing.splits import TimeHistogram
-
 
 AS_OF = ("validation", "test", "now")
 """Instants of which ``recent_<name>`` counts are kept: the starts of the two splits and the end of the log."""
@@ -23,12 +24,16 @@ class LogStatistics:
     counters: Counter[str] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
     times: TimeHistogram = field(default_factory=TimeHistogram)
-    item_counts: dict[str, np.ndarray] = field(default_factory=dict)
+    item_counts: dict[str, NDArray[Any]] = field(default_factory=dict)
 
-    def count_items(self, name: str, rows: np.ndarray, num_rows: int, weights: np.ndarray | None = None) -> None:
+    def count_items(
+        self, name: str, rows: NDArray[Any], num_rows: int, weights: NDArray[Any] | None = None
+    ) -> None:
         """Add occurrences (or weights) of item rows [n] to the counts [num_rows] of that name."""
         counted = np.bincount(rows, weights, num_rows)
-        self.item_counts[name] = self.item_counts[name] + counted if name in self.item_counts else counted
+        self.item_counts[name] = (
+            self.item_counts[name] + counted if name in self.item_counts else counted
+        )
 
     def merge(self, other: LogStatistics) -> LogStatistics:
         """Both together."""
@@ -36,11 +41,13 @@ class LogStatistics:
         self.rejected.update(other.rejected)
         self.times = self.times.merge(other.times)
         for name, counts in other.item_counts.items():
-            self.item_counts[name] = self.item_counts[name] + counts if name in self.item_counts else counts
+            self.item_counts[name] = (
+                self.item_counts[name] + counts if name in self.item_counts else counts
+            )
         return self
 
 
-class MergeStatistics(beam.CombineFn):  # type: ignore[misc]
+class MergeStatistics(beam.CombineFn):
     """Sums the statistics of the workers."""
 
     def create_accumulator(self) -> LogStatistics:

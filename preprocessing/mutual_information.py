@@ -9,19 +9,22 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from preprocessing.features import FeatureList
 
-Counts = tuple[np.ndarray, np.ndarray]
+Counts = tuple[NDArray[Any], NDArray[Any]]
 Table = dict[tuple[int, int], list[Counts]]
 _BINS = np.array([-1.5, -0.5, 0.5, 1.5])
 _COMPACT_AT = 64
 
 
-def codes(column: pa.Array) -> np.ndarray:
+def codes(column: pa.Array) -> NDArray[Any]:
     """One int64 code a row [rows]: the index, the first of several, or the half-sigma bin of a z-score."""
     lengths = np.diff(column.offsets.to_numpy())
-    first = np.asarray(column.values)[np.minimum(column.offsets.to_numpy()[:-1], max(len(column.values) - 1, 0))]
+    first = np.asarray(column.values)[
+        np.minimum(column.offsets.to_numpy()[:-1], max(len(column.values) - 1, 0))
+    ]
     if pa.types.is_floating(column.type.value_type):
         first = np.digitize(first, _BINS) + 1
     return np.where(lengths > 0, first, 0).astype(np.int64)
@@ -36,7 +39,7 @@ def from_counts(joint: Counts, left: Counts, right: Counts) -> float:
     return float((counts / total * np.log(counts * total / (of_left * of_right))).sum())
 
 
-class MutualInformation(beam.CombineFn):  # type: ignore[misc]
+class MutualInformation(beam.CombineFn):
     """Combines record batches of transformed items [rows, k] to the symmetric matrix [k, k], items weighing alike.
 
     The diagonal holds the entropies. Memory grows with the distinct pairs of values, not with the rows.
@@ -52,7 +55,9 @@ class MutualInformation(beam.CombineFn):  # type: ignore[misc]
 
     def add_input(self, accumulator: Table, element: pa.RecordBatch) -> Table:
         """Count the pairs of values of a batch."""
-        columns = [codes(element.column(element.schema.get_field_index(name))) for name in self._names]
+        columns = [
+            codes(element.column(element.schema.get_field_index(name))) for name in self._names
+        ]
         for i, j in self._pairs:
             accumulator[i, j].append(np.unique(columns[i] << 32 | columns[j], return_counts=True))
             if len(accumulator[i, j]) >= _COMPACT_AT:
@@ -79,4 +84,6 @@ class MutualInformation(beam.CombineFn):  # type: ignore[misc]
 
 def _summed(parts: list[Counts]) -> Counts:
     keys, inverse = np.unique(np.concatenate([k for k, _ in parts]), return_inverse=True)
-    return keys, np.bincount(inverse, np.concatenate([c for _, c in parts]), len(keys)).astype(np.int64)
+    return keys, np.bincount(inverse, np.concatenate([c for _, c in parts]), len(keys)).astype(
+        np.int64
+    )

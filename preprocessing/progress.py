@@ -22,7 +22,9 @@ class Stages:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def stage(self, title: str, done: Callable[[], int] | None = None, total: int | None = None) -> Iterator[None]:
+    def stage(
+        self, title: str, done: Callable[[], int] | None = None, total: int | None = None
+    ) -> Iterator[None]:
         """Show a stage while the block runs.
 
         Args:
@@ -33,8 +35,15 @@ class Stages:
         start = time.perf_counter()
         if not self.console.is_terminal:
             self.console.print(f"  {title} ...", highlight=False)
-        columns = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()]
-        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as bar:
+        columns = [
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TimeElapsedColumn(),
+        ]
+        with Progress(
+            *columns, console=self.console, transient=True, disable=not self.console.is_terminal
+        ) as bar:
             task = bar.add_task(title, total=total if done else None)
             stop = threading.Event()
 
@@ -50,4 +59,6 @@ class Stages:
                 stop.set()
                 thread.join()
         self.seconds[title] = round(time.perf_counter() - start, 1)
-        self.console.print(f"  [green]✓[/green] {title} [dim]{self.seconds[title]:.1f} s[/dim]", highlight=False)
+        self.console.print(
+            f"  [green]✓[/green] {title} [dim]{self.seconds[title]:.1f} s[/dim]", highlight=False
+        )

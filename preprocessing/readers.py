@@ -45,11 +45,15 @@ def find_files(table: TableConfig) -> list[str]:
       LongtailError: nothing matches.
     """
     try:
-        found = [meta.path for match in FileSystems.match([table.path]) for meta in match.metadata_list]
+        found = [
+            meta.path for match in FileSystems.match([table.path]) for meta in match.metadata_list
+        ]
     except Exception as error:
         raise LongtailError(f"cannot look for {table.path}: {error}") from error
     if not found:
-        raise LongtailError(f"no file matches {table.path}: give an existing file or pattern in the 'data' section")
+        raise LongtailError(
+            f"no file matches {table.path}: give an existing file or pattern in the 'data' section"
+        )
     return sorted(found)
 
 
@@ -76,7 +80,9 @@ def plan(table: TableConfig, columns: Iterable[str]) -> tuple[list[Unit], int]:
         with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
             is_empty = not stream.read(1)
         if is_empty:
-            raise LongtailError(f"{path} is empty: expected {table.resolved_format} with columns {sorted(set(columns))}")
+            raise LongtailError(
+                f"{path} is empty: expected {table.resolved_format} with columns {sorted(set(columns))}"
+            )
         if table.resolved_format == "parquet":
             with _parquet(path) as footer:
                 _require(columns, footer.schema_arrow.names, path)
@@ -119,11 +125,15 @@ def _parquet(path: str) -> Iterator[pq.ParquetFile]:
         try:
             file = pq.ParquetFile(stream)
         except pa.ArrowInvalid as error:
-            raise LongtailError(f"{path} is not a Parquet file ({error}): set 'format' or give the right file") from error
+            raise LongtailError(
+                f"{path} is not a Parquet file ({error}): set 'format' or give the right file"
+            ) from error
         yield file
 
 
-def _csv(table: TableConfig, path: str, columns: list[str], malformed: list[str]) -> Iterator[pa.RecordBatch]:
+def _csv(
+    table: TableConfig, path: str, columns: list[str], malformed: list[str]
+) -> Iterator[pa.RecordBatch]:
     def set_aside(row: Any) -> str:
         malformed.append(row.text or "")
         return "skip"
@@ -135,7 +145,9 @@ def _csv(table: TableConfig, path: str, columns: list[str], malformed: list[str]
                 stream,
                 read_options=pa.csv.ReadOptions(block_size=4 << 20),
                 parse_options=pa.csv.ParseOptions(
-                    delimiter=table.delimiter, newlines_in_values=True, invalid_row_handler=set_aside
+                    delimiter=table.delimiter,
+                    newlines_in_values=True,
+                    invalid_row_handler=set_aside,
                 ),
                 convert_options=pa.csv.ConvertOptions(
                     include_columns=columns,
@@ -145,7 +157,9 @@ def _csv(table: TableConfig, path: str, columns: list[str], malformed: list[str]
                 ),
             )
         except pa.ArrowInvalid as error:
-            raise LongtailError(f"{path} cannot be read as CSV: {' '.join(str(error).split())}") from error
+            raise LongtailError(
+                f"{path} cannot be read as CSV: {' '.join(str(error).split())}"
+            ) from error
 
 
 def _header(table: TableConfig, path: str) -> list[str]:
@@ -155,9 +169,13 @@ def _header(table: TableConfig, path: str) -> list[str]:
     try:
         names = next(csv.reader([line.decode("utf-8-sig")], delimiter=table.delimiter), [])
     except UnicodeDecodeError as error:
-        raise LongtailError(f"{path} is not text: expected CSV in UTF-8 with a header line") from error
+        raise LongtailError(
+            f"{path} is not text: expected CSV in UTF-8 with a header line"
+        ) from error
     if not names:
-        raise LongtailError(f"{path} has no header line: expected names separated by '{table.delimiter}'")
+        raise LongtailError(
+            f"{path} has no header line: expected names separated by '{table.delimiter}'"
+        )
     return names
 
 
@@ -173,4 +191,6 @@ def _require(columns: Iterable[str], present: Iterable[str], path: str) -> None:
         if column not in available:
             close = difflib.get_close_matches(column, available, 1)
             hint = f"; did you mean '{close[0]}'?" if close else ""
-            raise LongtailError(f"{path}: expected column '{column}', received {', '.join(available)}{hint}")
+            raise LongtailError(
+                f"{path}: expected column '{column}', received {', '.join(available)}{hint}"
+            )

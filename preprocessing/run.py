@@ -14,10 +14,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from apache_beam.io.filesystems import FileSystems
 
-from preprocessing import catalogue, examples, ingest, samples, splits
-from preprocessing.artifacts import fingerprint, is_current, read_manifest, whole_directory, write_manifest
-from preprocessing.beam_job import BeamJob, Group, ROW, item_schema
+from preprocessing import catalogue, examples, ingest, joins, samples, splits
+from preprocessing.artifacts import (
+    fingerprint,
+    is_current,
+    read_manifest,
+    whole_directory,
+    write_manifest,
+)
+from preprocessing.beam_job import ROW, BeamJob, Group, item_schema
 from preprocessing.config import DataSections, TableConfig
 from preprocessing.config_io import load_config
 from preprocessing.errors import LongtailError
@@ -27,7 +34,6 @@ from preprocessing.progress import Stages
 from preprocessing.readers import find_files, plan
 from preprocessing.shuffle import read_streams
 from preprocessing.transform import ID_WEIGHT
-from apache_beam.io.filesystems import FileSystems
 
 
 def data_fingerprint(config: DataSections) -> str:
@@ -38,7 +44,11 @@ def data_fingerprint(config: DataSections) -> str:
 
 
 def preprocess(
-    config: DataSections, data_dir: Path, *, beam_options: Iterable[str] = (), stages: Stages | None = None
+    config: DataSections,
+    data_dir: Path,
+    *,
+    beam_options: Iterable[str] = (),
+    stages: Stages | None = None,
 ) -> dict[str, Any]:
     """Run every pass, or none where ``data_dir`` is current.
 
@@ -54,7 +64,10 @@ def preprocess(
     if is_current(data_dir, wanted):
         stages.console.print(f"  data is current: {data_dir}", highlight=False)
         return read_manifest(data_dir) or {}
-    with whole_directory(data_dir) as out, tempfile.TemporaryDirectory(dir=out, prefix=".scratch-") as scratch:
+    with (
+        whole_directory(data_dir) as out,
+        tempfile.TemporaryDirectory(dir=out, prefix=".scratch-") as scratch,
+    ):
         manifest = _Run(config, out, Path(scratch), beam_options, stages).run()
         manifest["seconds"] = stages.seconds
         write_manifest(out, wanted, manifest)
@@ -65,7 +78,12 @@ class _Run:
     """The passes in order; small results go from one to the next through this object."""
 
     def __init__(
-        self, config: DataSections, out: Path, scratch: Path, beam_options: Iterable[str], stages: Stages
+        self,
+        config: DataSections,
+        out: Path,
+        scratch: Path,
+        beam_options: Iterable[str],
+        stages: Stages,
     ) -> None:
         self._config, self._out, self._scratch, self._stages = config, out, scratch, stages
         self._job = BeamJob(config, scratch, beam_options)
@@ -85,9 +103,13 @@ class _Run:
         statistics.rejected.update(row["reason"] for row in refused)
         self._check_rejected(statistics)
         rules = self._rules(statistics)
-        groups: list[Group] = [(number, paths, users.get(number, [])) for number, paths in sorted(log.items())]
+        groups: list[Group] = [
+            (number, paths, users.get(number, [])) for number, paths in sorted(log.items())
+        ]
         graph = self._out / "transform_graph"
-        with self._stages.stage("analysing queries", self._counter("user_items/*.parquet"), len(groups)):
+        with self._stages.stage(
+            "analysing queries", self._counter("user_items/*.parquet"), len(groups)
+        ):
             train = self._job.analyze_queries(groups, rules, len(items) + 1, graph / "query")
         if not train.counters["train_examples"]:
             raise LongtailError(
@@ -101,8 +123,10 @@ class _Run:
         total = len(groups)
         done = self._counter("../examples/train/*.tfrecord")
         with self._stages.stage("writing examples", done, total):
-            written = self._job.write_examples(groups, rules, graph / "query", self._out / "examples")
-        self._join_pairs()
+            written = self._job.write_examples(
+                groups, rules, graph / "query", self._out / "examples"
+            )
+        joins.pairs(self._scratch / "user_items", self._out / "user_items.parquet")
         samples.write(self._out / "sample_queries.json", groups, rules, config, items["item"])
         counters = statistics.counters + train.counters
         return {
@@ -118,7 +142,9 @@ class _Run:
         if config.data.items is None:
             keys = pa.array(self._job.collect_items(log_units), pa.large_string())
             batch = pa.RecordBatch.from_arrays([keys], [config.data.columns.item])
-            table = pa.Table.from_batches([catalogue.canonical(batch, config.data, Side.ITEM, config.feature_list)])
+            table = pa.Table.from_batches(
+                [catalogue.canonical(batch, config.data, Side.ITEM, config.feature_list)]
+            )
         else:
             paths = self._read(config.data.items, Side.ITEM, 1).get(0, [])
             found = read_streams(paths)
@@ -145,12 +171,23 @@ class _Run:
         rows, rejected = statistics.counters["rows"], sum(statistics.rejected.values())
         limit = self._config.preprocess.max_rejected_fraction
         if rows == 0:
-            raise LongtailError(f"{self._config.data.interactions.path} holds no rows: expected at least one")
+            raise LongtailError(
+                f"{self._config.data.interactions.path} holds no rows: expected at least one"
+            )
         if rejected:
-            reasons = ", ".join(f"{count:,} {reason}" for reason, count in statistics.rejected.most_common() if count)
-            self._stages.console.print(f"  [yellow]rejected {rejected:,} of {rows:,} rows[/yellow]: {reasons}")
+            reasons = ", ".join(
+                f"{count:,} {reason}"
+                for reason, count in statistics.rejected.most_common()
+                if count
+            )
+            self._stages.console.print(
+                f"  [yellow]rejected {rejected:,} of {rows:,} rows[/yellow]: {reasons}"
+            )
         if rejected > limit * rows:
-            example = next((p.read_text().splitlines()[0] for p in sorted((self._out / "rejected").iterdir())), "")
+            example = next(
+                (p.read_text().splitlines()[0] for p in sorted((self._out / "rejected").iterdir())),
+                "",
+            )
             raise LongtailError(
                 f"rejected {rejected:,} of {rows:,} rows ({reasons}), more than max_rejected_fraction={limit}; "
                 f"the first: {example[:300]}"
@@ -162,7 +199,9 @@ class _Run:
             bounds = splits.boundaries(self._config.preprocess.split, statistics.times)
         dropped = np.zeros(0, np.int64)
         if self._config.preprocess.min_item_count > 1 and "log" in statistics.item_counts:
-            dropped = np.flatnonzero(statistics.item_counts["log"] < self._config.preprocess.min_item_count)
+            dropped = np.flatnonzero(
+                statistics.item_counts["log"] < self._config.preprocess.min_item_count
+            )
         last = int(statistics.times.values.max(initial=0))
         return examples.Rules(bounds, (*(bounds or (last, last)), last), dropped)
 
@@ -172,7 +211,10 @@ class _Run:
         rows = np.arange(1, len(items) + 1)
         singles = np.arange(len(items) + 1)
         own = {ID_WEIGHT: pa.array(chosen, pa.float32()), ROW: pa.array(rows, pa.int64())}
-        raw = {n: pa.LargeListArray.from_arrays(pa.array(singles, pa.int64()), v) for n, v in own.items()}
+        raw = {
+            n: pa.LargeListArray.from_arrays(pa.array(singles, pa.int64()), v)
+            for n, v in own.items()
+        }
         schema = item_schema(self._config)
         raw |= {name: items[name].combine_chunks() for name in schema.names if name not in raw}
         table = pa.Table.from_arrays([raw[f.name].cast(f.type) for f in schema], schema=schema)
@@ -180,44 +222,13 @@ class _Run:
         with pa.ipc.new_file(path, schema) as writer:
             writer.write_table(table, max_chunksize=self._config.preprocess.batch_rows)
         batches = math.ceil(len(items) / self._config.preprocess.batch_rows)
-        parts, information = self._job.transform_items(path, batches, self._out / "transform_graph" / "item")
+        parts, information = self._job.transform_items(
+            path, batches, self._out / "transform_graph" / "item"
+        )
         (self._out / "feature_mi.json").write_text(json.dumps(information) + "\n")
         counts = pa.table({"item": rows, "examples": chosen, "events": events, **recent})
         pq.write_table(counts, self._out / "item_counts.parquet")
-        self._join_items(parts, items)
-
-    def _join_items(self, parts: Sequence[Path], items: pa.Table) -> None:
-        """One file in the order of the rows, keys and titles first, single values unpacked from their lists."""
-        (self._out / "items").mkdir()
-        features = self._config.feature_list.item_columns
-        writer, at = None, 0
-        for path in parts:
-            part = pq.read_table(path)
-            columns = {"item": items["item"].slice(at, len(part)), "title": items["title"].slice(at, len(part))}
-            for feature in features:
-                column = part[feature.name].combine_chunks()
-                columns[feature.name] = column if feature.is_multivalued else column.flatten()
-                if feature.weights_name:
-                    columns[feature.weights_name] = part[feature.weights_name]
-            joined = pa.table(columns)
-            writer = writer or pq.ParquetWriter(self._out / "items" / "items.parquet", joined.schema)
-            writer.write_table(joined)
-            at += len(part)
-        if writer is not None:
-            writer.close()
-
-    def _join_pairs(self) -> None:
-        """One file of user-item pairs, users numbered through all partitions."""
-        writer, first = None, 0
-        for path in sorted((self._scratch / "user_items").glob("part-*.parquet")):
-            part = pq.read_table(path)
-            users = part["user"].to_numpy() + first
-            first = int(users.max(initial=first - 1)) + 1
-            part = part.set_column(0, "user", pa.array(users))
-            writer = writer or pq.ParquetWriter(self._out / "user_items.parquet", part.schema)
-            writer.write_table(part)
-        if writer is not None:
-            writer.close()
+        joins.items(parts, items, self._config.feature_list.item_columns, self._out / "items")
 
     def _counter(self, pattern: str) -> Any:
         return lambda: sum(1 for _ in self._scratch.glob(pattern))
@@ -237,12 +248,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point for the clouds; unknown options are Beam's own."""
     parser = argparse.ArgumentParser(prog="python -m preprocessing.run", description=__doc__)
     parser.add_argument("config", help="YAML file")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a value")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a value"
+    )
     parser.add_argument("--data-dir", type=Path, help="default: WORK_DIR/data")
     known, beam_options = parser.parse_known_args(arguments)
     try:
         config = load_config(known.config, DataSections, known.set)
-        preprocess(config, known.data_dir or Path(config.work_dir) / "data", beam_options=beam_options)
+        preprocess(
+            config, known.data_dir or Path(config.work_dir) / "data", beam_options=beam_options
+        )
     except LongtailError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -18,7 +18,13 @@ from preprocessing.shuffle import read_streams
 MAX_QUERIES = 100
 
 
-def write(path: Path, groups: list[Group], rules: examples.Rules, config: DataSections, item_ids: pa.ChunkedArray) -> None:
+def write(
+    path: Path,
+    groups: list[Group],
+    rules: examples.Rules,
+    config: DataSections,
+    item_ids: pa.ChunkedArray,
+) -> None:
     """Up to ``MAX_QUERIES`` queries of the validation split (of the test split where it has none)."""
     queries: list[dict[str, Any]] = []
     for split in (splits.VALIDATION, splits.TEST):

@@ -6,11 +6,13 @@ import contextlib
 import uuid
 from collections.abc import Iterator
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
+from numpy.typing import NDArray
 
 _BUFFER_ROWS = 8_192
 
@@ -31,14 +33,17 @@ class PartitionWriters:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if kind is None:
             for partition in list(self._waiting):
                 self._flush(partition)
         self._stack.close()
 
-    def write(self, batch: pa.RecordBatch, hashes: np.ndarray) -> None:
+    def write(self, batch: pa.RecordBatch, hashes: NDArray[Any]) -> None:
         """Divide a batch by the hash [rows] of its user."""
         partition = (hashes % np.uint64(self._partitions)).astype(np.int64)
         order = np.argsort(partition, kind="stable")
@@ -60,7 +65,9 @@ class PartitionWriters:
             stream = self._stack.enter_context(
                 FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
             )
-            self._writers[partition] = self._stack.enter_context(pa.ipc.new_stream(stream, pieces[0].schema))
+            self._writers[partition] = self._stack.enter_context(
+                pa.ipc.new_stream(stream, pieces[0].schema)
+            )
             self.paths[partition] = path
         for batch in pa.Table.from_batches(pieces).combine_chunks().to_batches():
             self._writers[partition].write_batch(batch)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from preprocessing.config import SplitConfig
 
@@ -22,10 +23,10 @@ class TimeHistogram:
 
     limit: int = 1 << 18
     grain: int = 1
-    values: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    counts: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    values: NDArray[Any] = field(default_factory=lambda: np.zeros(0, np.int64))
+    counts: NDArray[Any] = field(default_factory=lambda: np.zeros(0, np.int64))
 
-    def add(self, times: np.ndarray, counts: np.ndarray | None = None) -> TimeHistogram:
+    def add(self, times: NDArray[Any], counts: NDArray[Any] | None = None) -> TimeHistogram:
         """Count instants [n] in microseconds."""
         weights = np.ones(len(times), np.int64) if counts is None else counts
         self.values = np.concatenate([self.values, times // self.grain * self.grain])
@@ -60,7 +61,9 @@ def boundaries(split: SplitConfig, histogram: TimeHistogram) -> tuple[int, int] 
         return None
     if split.validation_from and split.test_from:
         instants = [split.validation_from, split.test_from]
-        start, end = (int(np.datetime64(t.replace(tzinfo=None), "us").astype(np.int64)) for t in instants)
+        start, end = (
+            int(np.datetime64(t.replace(tzinfo=None), "us").astype(np.int64)) for t in instants
+        )
         return start, end
     return (
         histogram.threshold(1 - split.validation - split.test),
@@ -69,8 +72,12 @@ def boundaries(split: SplitConfig, histogram: TimeHistogram) -> tuple[int, int] 
 
 
 def assign(
-    split: SplitConfig, bounds: tuple[int, int] | None, user: np.ndarray, time: np.ndarray, given: np.ndarray
-) -> np.ndarray:
+    split: SplitConfig,
+    bounds: tuple[int, int] | None,
+    user: NDArray[Any],
+    time: NDArray[Any],
+    given: NDArray[Any],
+) -> NDArray[Any]:
     """The split of each interaction [n] int8, of rows sorted by user, time and order in the log.
 
     Args:
@@ -86,14 +93,16 @@ def assign(
         return (time >= bounds[0]).astype(np.int8) + (time >= bounds[1]).astype(np.int8)
     starts, sizes = runs(user)
     from_end = np.repeat(starts + sizes, sizes) - 1 - np.arange(len(user))
-    enough = np.repeat(sizes, sizes) >= 3  # a shorter user only trains: nothing would be left to learn from
+    enough = (
+        np.repeat(sizes, sizes) >= 3
+    )  # a shorter user only trains: nothing would be left to learn from
     result = np.full(len(user), TRAIN, np.int8)
     result[enough & (from_end == 0)] = TEST
     result[enough & (from_end == 1)] = VALIDATION
     return result
 
 
-def runs(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def runs(codes: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Start and size of each run of equal neighbours."""
     if not len(codes):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
@@ -101,10 +110,10 @@ def runs(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return starts, np.diff(np.append(starts, len(codes)))
 
 
-def keep_frequent(user: np.ndarray, min_user_count: int) -> np.ndarray:
+def keep_frequent(user: NDArray[Any], min_user_count: int) -> NDArray[Any]:
     """A mask [n] of the interactions of users with enough of them; ``user`` is sorted."""
     _, sizes = runs(user)
-    kept: np.ndarray = np.repeat(sizes >= min_user_count, sizes)
+    kept: NDArray[Any] = np.repeat(sizes >= min_user_count, sizes)
     return kept
 
 
@@ -113,4 +122,7 @@ def describe(bounds: tuple[int, int] | None) -> dict[str, Any]:
     if bounds is None:
         return {}
     names = ("validation_from", "test_from")
-    return {n: str(np.datetime64(b, "us").astype("datetime64[s]")) for n, b in zip(names, bounds, strict=True)}
+    return {
+        n: str(np.datetime64(b, "us").astype("datetime64[s]"))
+        for n, b in zip(names, bounds, strict=True)
+    }

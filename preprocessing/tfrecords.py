@@ -30,7 +30,9 @@ def read_examples(path: str, columns: list[str], batch_rows: int) -> Iterator[pa
             column = decoded.column(found)
             if pa.types.is_null(column.type):
                 arrays.append(pa.nulls(decoded.num_rows, pa.string()))
-            elif pa.types.is_binary(column.type.value_type) or pa.types.is_large_binary(column.type.value_type):
+            elif pa.types.is_binary(column.type.value_type) or pa.types.is_large_binary(
+                column.type.value_type
+            ):
                 arrays.append(column.cast(pa.large_list(pa.large_string())))
             else:
                 arrays.append(column)
@@ -58,11 +60,17 @@ def _batches(path: str, rows: int) -> Iterator[list[bytes]]:
         for batch in records:
             yield batch.numpy().tolist()
     except tf.errors.DataLossError as error:
-        raise LongtailError(f"{path} is not a TFRecord file of tf.train.Example: {error.message}") from error
+        raise LongtailError(
+            f"{path} is not a TFRecord file of tf.train.Example: {error.message}"
+        ) from error
 
 
-def _decode(decoder: ExamplesToRecordBatchDecoder, records: list[bytes], path: str) -> pa.RecordBatch:
+def _decode(
+    decoder: ExamplesToRecordBatchDecoder, records: list[bytes], path: str
+) -> pa.RecordBatch:
     try:
         return decoder.DecodeBatch(records)
     except Exception as error:
-        raise LongtailError(f"{path} is not a TFRecord file of tf.train.Example: {error}") from error
+        raise LongtailError(
+            f"{path} is not a TFRecord file of tf.train.Example: {error}"
+        ) from error

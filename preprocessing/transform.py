@@ -15,7 +15,9 @@ ID_WEIGHT = "id_weight"
 """Raw column of the items: training examples with this item, by which the ids' vocabulary is ordered and cut."""
 
 
-def make_preprocessing_fn(features: FeatureList, *, weighted_ids: bool) -> Callable[[Tensors], Tensors]:
+def make_preprocessing_fn(
+    features: FeatureList, *, weighted_ids: bool
+) -> Callable[[Tensors], Tensors]:
     """The function that TF-Transform analyses and writes as a graph.
 
     Args:
@@ -56,8 +58,11 @@ def make_preprocessing_fn(features: FeatureList, *, weighted_ids: bool) -> Calla
 
 
 def _vocabulary(feature: Feature, values: tf.SparseTensor, weights: tf.Tensor | None) -> Any:
-    """Values by falling frequency; an item's id counts as often as it is trained on, so that ids that never are
-    share the hashed buckets instead of having untrained rows of their own."""
+    """Values by falling frequency.
+
+    An item's id counts as often as it is trained on, so that ids that never are share the hashed buckets instead of
+    having untrained rows of their own.
+    """
     frequency = feature.min_frequency if feature.min_frequency > 1 else None
     if feature.kind is Kind.ID and weights is not None:
         own = tf.gather(weights, values.indices[:, 0])
@@ -85,12 +90,16 @@ def _numeric(feature: Feature, raw: tf.SparseTensor) -> tf.Tensor:
 def _tokens(raw: tf.SparseTensor) -> tf.SparseTensor:
     """Lower-case words of the text, in order."""
     text = tf.strings.lower(_first(raw, tf.constant("")), encoding="utf-8")
-    words: tf.SparseTensor = tf.strings.split(tf.strings.regex_replace(text, r"[^\pL\pN]+", " ")).to_sparse()
+    words: tf.SparseTensor = tf.strings.split(
+        tf.strings.regex_replace(text, r"[^\pL\pN]+", " ")
+    ).to_sparse()
     return words
 
 
 def _first(values: tf.SparseTensor, default: tf.Tensor) -> tf.Tensor:
     """The first value of each row [batch], the default where there is none."""
     rows = values.dense_shape[0]
-    first = tf.SparseTensor(values.indices, values.values, [rows, tf.maximum(values.dense_shape[1], 1)])
+    first = tf.SparseTensor(
+        values.indices, values.values, [rows, tf.maximum(values.dense_shape[1], 1)]
+    )
     return tf.sparse.to_dense(first, default_value=default)[:, 0]

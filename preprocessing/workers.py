@@ -1,11 +1,14 @@
-"""What Beam workers do with an element: read a unit, work on a partition, write a shard. Defined at module level, so
-that every runner can send them to its workers."""
+"""What Beam workers do with an element: read a unit, work on a partition, write a shard.
+
+Defined at module level, so that every runner can send them to its workers.
+"""
 
 from __future__ import annotations
 
 import json
 import pickle
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -14,8 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import TaggedOutput
+from numpy.typing import NDArray
 
 from preprocessing import catalogue, examples, ingest, splits
+from preprocessing.columns import strings
 from preprocessing.config import DataSections
 from preprocessing.features import Side
 from preprocessing.item_counts import AS_OF, LogStatistics
@@ -27,24 +32,36 @@ _KEPT_REFUSALS = 1_000
 """Refused rows written a unit; all of them are counted."""
 
 
-class ReadTable(beam.DoFn):  # type: ignore[misc]
+class ReadTable(beam.DoFn):
     """A unit of the item or user table to one canonical Arrow stream; users are divided as the log is."""
 
     def __init__(self, config: DataSections, side: Side, directory: str, partitions: int) -> None:
-        self._config, self._side, self._directory, self._partitions = config, side, directory, partitions
+        self._config, self._side, self._directory, self._partitions = (
+            config,
+            side,
+            directory,
+            partitions,
+        )
 
     def process(self, unit: Unit) -> Iterator[tuple[int, str]]:
         """Yields (partition, path)."""
         columns = catalogue.side_columns(self._config.data, self._side, self._config.feature_list)
         with PartitionWriters(self._directory, self._partitions) as writers:
             for batch in read_unit(unit, columns, self._config.preprocess.batch_rows, []):
-                rows = catalogue.canonical(batch, self._config.data, self._side, self._config.feature_list)
+                rows = catalogue.canonical(
+                    batch, self._config.data, self._side, self._config.feature_list
+                )
                 keys = rows.column(0).fill_null("")
-                writers.write(rows, ingest.user_hash(keys) if self._partitions > 1 else np.zeros(rows.num_rows, np.uint64))
+                writers.write(
+                    rows,
+                    ingest.user_hash(keys)
+                    if self._partitions > 1
+                    else np.zeros(rows.num_rows, np.uint64),
+                )
         yield from sorted(writers.paths.items())
 
 
-class CollectItems(beam.DoFn):  # type: ignore[misc]
+class CollectItems(beam.DoFn):
     """The distinct item keys of a unit of the log, where there is no item table."""
 
     def __init__(self, config: DataSections) -> None:
@@ -55,15 +72,22 @@ class CollectItems(beam.DoFn):  # type: ignore[misc]
         column = self._config.data.columns.item
         found: dict[str, None] = {}
         for batch in read_unit(unit, [column], self._config.preprocess.batch_rows, []):
-            keys = catalogue.strings(batch.column(0)).drop_null().unique()
+            keys = strings(batch.column(0)).drop_null().unique()
             found.update(dict.fromkeys(keys.to_pylist()))
         yield list(found)
 
 
-class IngestLog(beam.DoFn):  # type: ignore[misc]
+class IngestLog(beam.DoFn):
     """A unit of the log to checked interactions, divided by user; yields (partition, path) and the statistics."""
 
-    def __init__(self, config: DataSections, catalogue_path: str, directory: str, rejected: str, partitions: int) -> None:
+    def __init__(
+        self,
+        config: DataSections,
+        catalogue_path: str,
+        directory: str,
+        rejected: str,
+        partitions: int,
+    ) -> None:
         self._config, self._catalogue, self._directory = config, catalogue_path, directory
         self._rejected, self._partitions = rejected, partitions
 
@@ -73,7 +97,9 @@ class IngestLog(beam.DoFn):  # type: ignore[misc]
 
     def process(self, unit: Unit) -> Iterator[Any]:
         """Reads, checks and divides."""
-        statistics, kept, malformed, row = LogStatistics(), [], [], 0
+        statistics, row = LogStatistics(), 0
+        kept: list[dict[str, Any]] = []
+        malformed: list[str] = []
         with PartitionWriters(self._directory, self._partitions) as writers:
             columns = ingest.source_columns(self._config)
             for batch in read_unit(unit, columns, self._config.preprocess.batch_rows, malformed):
@@ -84,9 +110,14 @@ class IngestLog(beam.DoFn):  # type: ignore[misc]
                 writers.write(done.interactions, ingest.user_hash(done.interactions.column(0)))
         statistics.counters["rows"] += row + len(malformed)
         statistics.rejected[ingest.REASONS[0]] += len(malformed)
-        kept += [{"reason": ingest.REASONS[0], "source": unit.path, "text": t} for t in malformed[: _KEPT_REFUSALS - len(kept)]]
+        kept += [
+            {"reason": ingest.REASONS[0], "source": unit.path, "text": t}
+            for t in malformed[: _KEPT_REFUSALS - len(kept)]
+        ]
         if kept:
-            with FileSystems.create(FileSystems.join(self._rejected, f"part-{unit.ordinal:05d}.jsonl")) as out:
+            with FileSystems.create(
+                FileSystems.join(self._rejected, f"part-{unit.ordinal:05d}.jsonl")
+            ) as out:
                 out.write("".join(json.dumps(r, default=str) + "\n" for r in kept).encode())
         yield from sorted(writers.paths.items())
         yield TaggedOutput(STATISTICS, statistics)
@@ -98,14 +129,18 @@ class IngestLog(beam.DoFn):  # type: ignore[misc]
         statistics.counters["interactions"] += done.interactions.num_rows
         statistics.times.add(np.asarray(done.interactions.column(2)))
         if self._config.preprocess.min_item_count > 1:
-            statistics.count_items("log", np.asarray(done.interactions.column(1)), len(self._items) + 1)
+            statistics.count_items(
+                "log", np.asarray(done.interactions.column(1)), len(self._items) + 1
+            )
 
 
-class _PartitionWorker(beam.DoFn):  # type: ignore[misc]
+class _PartitionWorker(beam.DoFn):
     def __init__(self, config: DataSections, rules: examples.Rules) -> None:
         self._config, self._rules = config, rules
 
-    def _load(self, element: tuple[int, list[str], list[str]]) -> tuple[examples.Partition, examples.Users]:
+    def _load(
+        self, element: tuple[int, list[str], list[str]]
+    ) -> tuple[examples.Partition, examples.Users]:
         _, log, users = element
         table = read_streams(log)
         assert table is not None  # a partition exists because it has interactions
@@ -119,7 +154,9 @@ class _PartitionWorker(beam.DoFn):  # type: ignore[misc]
 class TrainingRows(_PartitionWorker):
     """A partition to its raw training rows for analysis; counts items and writes the user-item pairs of training."""
 
-    def __init__(self, config: DataSections, rules: examples.Rules, num_rows: int, directory: str) -> None:
+    def __init__(
+        self, config: DataSections, rules: examples.Rules, num_rows: int, directory: str
+    ) -> None:
         super().__init__(config, rules)
         self._num_rows, self._directory = num_rows, directory
 
@@ -133,14 +170,18 @@ class TrainingRows(_PartitionWorker):
         for last, (name, end) in enumerate(zip(AS_OF, self._rules.ends, strict=True)):
             known = (part.split >= 0) & (part.split <= last)
             age = (end - part.time[known]) / (86_400e6 * self._config.preprocess.half_life_days)
-            statistics.count_items(f"recent_{name}", part.item[known], self._num_rows, np.exp2(-age))
+            statistics.count_items(
+                f"recent_{name}", part.item[known], self._num_rows, np.exp2(-age)
+            )
         statistics.count_items("examples", part.item[chosen], self._num_rows)
         statistics.counters["users"] = len(np.unique(part.user))
         statistics.counters["train_users"] = len(np.unique(part.user[train]))
         for name, code in zip(ingest.SPLITS, range(3), strict=True):
             statistics.counters[f"{name}_interactions"] = int((part.split == code).sum())
         statistics.counters["train_examples"] = len(chosen)
-        _write_pairs(part, train, FileSystems.join(self._directory, f"part-{element[0]:05d}.parquet"))
+        _write_pairs(
+            part, train, FileSystems.join(self._directory, f"part-{element[0]:05d}.parquet")
+        )
         yield TaggedOutput(STATISTICS, statistics)
         if len(chosen):
             batch = examples.training_batch(part, users, self._config, element[0])
@@ -160,7 +201,7 @@ class ExampleRows(_PartitionWorker):
         yield from (batch for batch in batches if batch.num_rows)
 
 
-class WriteExamples(beam.DoFn):  # type: ignore[misc]
+class WriteExamples(beam.DoFn):
     """Transformed rows of one split of one partition to a TFRecord shard; yields (split, rows)."""
 
     def __init__(self, directory: str, histories: bool) -> None:
@@ -177,12 +218,15 @@ class WriteExamples(beam.DoFn):  # type: ignore[misc]
         drop = {*examples.TRAIN_FIELDS, *examples.QUERY_FIELDS, examples.PLACE} - set(own)
         drop |= set() if self._histories else {"history"}
         names = [n for n in batch.schema.names if n not in drop]
-        kept = pa.RecordBatch.from_arrays([batch.column(batch.schema.get_field_index(n)) for n in names], names)
+        kept = pa.RecordBatch.from_arrays(
+            [batch.column(batch.schema.get_field_index(n)) for n in names], names
+        )
         name = ingest.SPLITS[split]
-        yield name, write_examples(f"{self._directory}/{name}/part-{partition:05d}.tfrecord", kept)
+        path = Path(self._directory) / name / f"part-{partition:05d}.tfrecord"
+        yield name, write_examples(path, kept)
 
 
-class ItemRows(beam.DoFn):  # type: ignore[misc]
+class ItemRows(beam.DoFn):
     """Raw rows of the catalogue by number of their record batch."""
 
     def __init__(self, path: str) -> None:
@@ -193,7 +237,7 @@ class ItemRows(beam.DoFn):  # type: ignore[misc]
         yield from read_batches(self._path, [number])
 
 
-class WriteItems(beam.DoFn):  # type: ignore[misc]
+class WriteItems(beam.DoFn):
     """Transformed items to Parquet, a file a batch, named by the first row; yields the batch for later combining."""
 
     def __init__(self, directory: str) -> None:
@@ -209,7 +253,7 @@ class WriteItems(beam.DoFn):  # type: ignore[misc]
         yield batch
 
 
-class Keep(beam.DoFn):  # type: ignore[misc]
+class Keep(beam.DoFn):
     """Writes a result for the program that started the job; the last one written counts."""
 
     def __init__(self, path: str) -> None:
@@ -227,13 +271,14 @@ def kept(path: str) -> Any:
         return pickle.loads(stream.read())
 
 
-def _write_pairs(part: examples.Partition, train: np.ndarray, path: str) -> None:
+def _write_pairs(part: examples.Partition, train: NDArray[Any], path: str) -> None:
     user, item, time = part.user[train], part.item[train], part.time[train]
     _, local = np.unique(user, return_inverse=True)
     order = np.lexsort((time, item, local))
     start, size = splits.runs(local[order] * (int(item.max(initial=0)) + 1) + item[order])
     last = order[start + size - 1]
-    table = pa.table({"user": local[last], "item": item[last], "events": size, "last": time[last] // 1_000_000})
+    table = pa.table(
+        {"user": local[last], "item": item[last], "events": size, "last": time[last] // 1_000_000}
+    )
     with FileSystems.create(path) as out:
         pq.write_table(table, out)
-

@@ -19,6 +19,7 @@ if [ ! -e "$complete" ] || ! "$venv/bin/python" -c '' 2>/dev/null; then
     mkdir -p "$venv"
     touch "$begun"
     echo "Making $venv with $("$python" --version) ($python)"
+    echo "about 1 GB to fetch, 3.5 GB on disk, 2 to 6 minutes"
     "$python" -m venv "$venv"
 fi
 rm -f "$complete"
@@ -42,7 +43,7 @@ progress() {
     done
 }
 
-echo "Installing the packages of requirements.lock: about 1 GB to fetch, 3.5 GB on disk, 2 to 6 minutes"
+echo "Installing the packages of requirements.lock"
 if ! "$venv/bin/python" -m pip install --disable-pip-version-check --no-input --no-deps --no-compile \
     --use-pep517 --progress-bar off -r requirements.lock 2>&1 |
     tee "$log" | progress "$(grep -c '^[a-z]' requirements.lock)"; then

@@ -83,10 +83,8 @@ def raw_features(features: FeatureList, inputs: Tensors) -> Tensors:
     raw: Tensors = {}
     for feature in features:
         values = inputs[feature.name]
-        if feature.kind is Kind.NUMERIC:
-            present = tf.ones_like(values, tf.bool)
-        else:
-            present = tf.not_equal(values, "")
+        is_number = feature.kind is Kind.NUMERIC
+        present = tf.ones_like(values, tf.bool) if is_number else tf.not_equal(values, "")
         columns = {feature.name: values}
         if feature.weights_name:
             weights = inputs[feature.weights_name]

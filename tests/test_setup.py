@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-BROKEN_SHIM = "#!/bin/sh\necho \"pyenv: $(basename $0): command not found\" >&2\nexit 127\n"
+BROKEN_SHIM = '#!/bin/sh\necho "pyenv: $(basename $0): command not found" >&2\nexit 127\n'
 OLD_PYTHON = "#!/bin/sh\necho '3.8 /usr/bin/python3.8'\nexit 1\n"
 
 
@@ -31,7 +31,9 @@ def name() -> str:
     return f"python{sys.version_info.major}.{sys.version_info.minor}"
 
 
-def find(root: Path, home: Path, *directories: Path, **env: str) -> subprocess.CompletedProcess[str]:
+def find(
+    root: Path, home: Path, *directories: Path, **env: str
+) -> subprocess.CompletedProcess[str]:
     """Runs the search with nothing on PATH but `directories` and what the script itself needs."""
     tools = home / "tools"
     tools.mkdir(parents=True, exist_ok=True)

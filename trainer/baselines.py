@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -81,7 +81,7 @@ class RecentPopularity:
     name = "recent_popularity"
 
     def __init__(self, recent: Mapping[str, NDArray[np.float64]]) -> None:
-        """Takes the recent events `[N + 1]` as of the start of each split."""
+        """Takes `ItemTable.counts_recent`: recent events `[N + 1]` as of the start of each split."""
         self._as_of = {split: Popularity(events) for split, events in recent.items()}
 
     def rank(self, queries: QuerySplit, k: int, exclude_seen: bool) -> Ints:
@@ -220,29 +220,6 @@ def tune_als(
     assert best is not None  # the configuration has one point at least
     records[best[1]]["chosen"] = True
     return best[2], records
-
-
-def read_recent(data_dir: Path, splits: Sequence[str], num_items: int) -> dict[str, Any]:
-    """`[num_items + 1]` recent events as of the start of each split, from `item_counts.parquet`.
-
-    Raises:
-      LongtailError: the file or a column is missing.
-    """
-    import pyarrow.parquet as pq
-
-    path = data_dir / "item_counts.parquet"
-    columns = {split: f"recent_{split}" for split in splits}
-    try:
-        table = pq.read_table(path)
-        found = {split: np.zeros(num_items + 1) for split in splits}
-        for split, column in columns.items():
-            found[split][table["item"].to_numpy()] = table[column].to_numpy()
-    except (FileNotFoundError, KeyError) as error:
-        raise LongtailError(
-            f"{path}: expected columns {list(columns.values())}, received: {error}; "
-            "run preprocess again"
-        ) from error
-    return found
 
 
 def read_user_items(data_dir: Path, num_items: int) -> sp.csr_matrix:

@@ -20,7 +20,9 @@ class PopularityConfig(Section):
     """
 
     strength: PositiveFloat = Field(1.0, description="factor on the coordinate at serving")
-    pseudo_events: PositiveFloat = Field(2.0, description="recent events that the long-term share counts as")
+    pseudo_events: PositiveFloat = Field(
+        2.0, description="recent events that the long-term share counts as"
+    )
 
 
 class TowerConfig(Section):
@@ -30,15 +32,21 @@ class TowerConfig(Section):
     query_hidden: list[PositiveInt] = Field(default_factory=list)
     item_hidden: list[PositiveInt] = Field(default_factory=list)
     dropout: Share = Field(0.0, description="on the concatenated embeddings, training only")
-    popularity: PopularityConfig | None = Field(None, description="popularity coordinate, default: none")
-    feature_dropout: Share = Field(0.0, description="probability of masking the id features of an example in training")
+    popularity: PopularityConfig | None = Field(
+        None, description="popularity coordinate, default: none"
+    )
+    feature_dropout: Share = Field(
+        0.0, description="probability of masking the id features of an example in training"
+    )
 
 
 class LossConfig(Section):
     """The main task."""
 
     temperature: PositiveFloat = 0.05
-    log_q: Literal["none", "exact"] = Field("exact", description="correction by the sampling probability")
+    log_q: Literal["none", "exact"] = Field(
+        "exact", description="correction by the sampling probability"
+    )
     remove_accidental_hits: bool = True
 
 
@@ -46,11 +54,15 @@ class SSLConfig(Section):
     """Self-supervision of the item tower (Yao et al., CIKM 2021)."""
 
     enabled: bool = False
-    augmentation: Literal["random_mask", "value_dropout", "complementary", "correlated"] = "correlated"
+    augmentation: Literal["random_mask", "value_dropout", "complementary", "correlated"] = (
+        "correlated"
+    )
     alpha: PositiveFloat = 0.1
     temperature: PositiveFloat = 0.1
     batch_size: PositiveInt = Field(1024, description="items drawn uniformly from the table a step")
-    mask_rate: Fraction = Field(0.5, description="random_mask, value_dropout: probability of a mask")
+    mask_rate: Fraction = Field(
+        0.5, description="random_mask, value_dropout: probability of a mask"
+    )
 
 
 class TrainConfig(Section):
@@ -60,47 +72,64 @@ class TrainConfig(Section):
     max_epochs: PositiveInt = 10
     learning_rate: PositiveFloat = 0.1
     initial_accumulator: PositiveFloat = Field(
-        1e-6, description="adagrad's; with a mean loss Keras's 0.1 leaves rare rows where they started"
+        1e-6,
+        description="adagrad's; with a mean loss Keras's 0.1 leaves rare rows where they started",
     )
-    optimizer: Literal["adagrad"] = Field("adagrad", description="sparse updates: a step's time does not grow with a vocabulary")
+    optimizer: Literal["adagrad"] = Field(
+        "adagrad", description="sparse updates: a step's time does not grow with a vocabulary"
+    )
     evaluations_per_epoch: PositiveInt = 1
-    patience: PositiveInt = Field(3, description="evaluations without a better validation figure before stopping")
-    monitor: str = Field("recall@100/new", description="validation figure that decides, default: recall of the longest list")
+    patience: PositiveInt = Field(
+        3, description="evaluations without a better validation figure before stopping"
+    )
+    monitor: str = Field(
+        "recall@100/new",
+        description="validation figure that decides, default: recall of the longest list",
+    )
     checkpoint_every: PositiveInt = Field(500, description="steps")
     keep_checkpoints: PositiveInt = 2
     steps_per_execution: PositiveInt = Field(32, description="steps inside one graph call")
     shuffle_buffer: PositiveInt = Field(
-        4_000_000, description="examples; a training set that fits is held in memory and shuffled perfectly"
+        4_000_000,
+        description="examples; a training set that fits is held in memory and shuffled perfectly",
     )
 
 
 class ALSConfig(Section):
     """Implicit ALS (package ``implicit``), tuned over this grid on validation."""
 
-    factors: list[PositiveInt] = [64]
-    regularization: list[PositiveFloat] = [0.1]
-    alpha: list[PositiveFloat] = [1.0]
+    factors: list[PositiveInt] = Field(default=[64])
+    regularization: list[PositiveFloat] = Field(default=[0.1])
+    alpha: list[PositiveFloat] = Field(default=[1.0])
     iterations: PositiveInt = 10
 
 
 class EvaluateConfig(Section):
     """Full-corpus evaluation."""
 
-    ks: list[PositiveInt] = [10, 50, 100]
-    bucket_shares: tuple[Fraction, Fraction] = Field((0.5, 0.3), description="share of events of head and torso")
-    max_validation_users: PositiveInt = Field(2_000, description="users of the evaluations during training")
-    baselines: list[Literal["popularity", "recent_popularity", "own_frequent", "als"]] = [
-        "popularity", "recent_popularity", "own_frequent", "als",
-    ]  # fmt: skip
+    ks: list[PositiveInt] = Field(default=[10, 50, 100])
+    bucket_shares: tuple[Fraction, Fraction] = Field(
+        (0.5, 0.3), description="share of events of head and torso"
+    )
+    max_validation_users: PositiveInt = Field(
+        2_000, description="users of the evaluations during training"
+    )
+    baselines: list[Literal["popularity", "recent_popularity", "own_frequent", "als"]] = Field(
+        default=["popularity", "recent_popularity", "own_frequent", "als"]
+    )
     als: ALSConfig = ALSConfig()
     batch_users: PositiveInt = Field(256, description="users scored at once")
 
     @model_validator(mode="after")
     def _check(self) -> EvaluateConfig:
         if not self.ks or sorted(set(self.ks)) != list(self.ks):
-            raise ValueError(f"expected ks in rising order without repeats, received {list(self.ks)}")
+            raise ValueError(
+                f"expected ks in rising order without repeats, received {list(self.ks)}"
+            )
         if sum(self.bucket_shares) >= 1:
-            raise ValueError(f"expected bucket_shares to sum to less than 1, received {self.bucket_shares}")
+            raise ValueError(
+                f"expected bucket_shares to sum to less than 1, received {self.bucket_shares}"
+            )
         return self
 
 
@@ -126,13 +155,27 @@ class TrainerSections(DataSections):
     @model_validator(mode="after")
     def _check_trainer(self) -> TrainerSections:
         maskable = self.feature_list.maskable
-        if self.ssl.enabled and self.ssl.augmentation == "value_dropout" and not any(f.is_multivalued for f in maskable):
-            raise ValueError("ssl.augmentation 'value_dropout' needs a maskable item feature of kind 'multi' or 'text', found none")
+        if (
+            self.ssl.enabled
+            and self.ssl.augmentation == "value_dropout"
+            and not any(f.is_multivalued for f in maskable)
+        ):
+            raise ValueError(
+                "ssl.augmentation 'value_dropout' needs a maskable item feature of kind 'multi' or 'text', found none"
+            )
         if self.ssl.enabled and self.ssl.augmentation != "value_dropout" and len(maskable) < 2:
-            raise ValueError(f"ssl.augmentation '{self.ssl.augmentation}' needs at least two maskable item features, found {len(maskable)}")
-        known = {f"{m}@{k}/{s}" for m in ("recall", "ndcg", "mrr") for k in self.evaluate.ks for s in ("new", "all")}
+            raise ValueError(
+                f"ssl.augmentation '{self.ssl.augmentation}' needs at least two maskable item features, "
+                f"found {len(maskable)}"
+            )
+        known = {
+            f"{m}@{k}/{s}"
+            for m in ("recall", "ndcg", "mrr")
+            for k in self.evaluate.ks
+            for s in ("new", "all")
+        }
         if self.train.monitor not in known:
-            raise ValueError(f"train.monitor expected one of {sorted(known)}, received '{self.train.monitor}'")
+            raise ValueError(
+                f"train.monitor expected one of {sorted(known)}, received '{self.train.monitor}'"
+            )
         return self
-
-

@@ -38,11 +38,21 @@ from trainer.baselines import (
     Popularity,
     Ranker,
     RecentPopularity,
-    read_recent,
     read_user_items,
     tune_als,
 )
+from trainer.buckets import PopularityBuckets, assign_buckets
+from trainer.config import TrainerSections
+from trainer.functional.metrics import Ints, Targets
+from trainer.input_fn import evaluation_queries
+from trainer.judge import Clock, headline, judge, long_tail_curve
+from trainer.model import load_model
+from trainer.protocol import QuerySplit, csr_of
+from trainer.report import render_html, render_table
+from trainer.retrieval import item_embeddings, query_embeddings, top_items
 
+METRICS, REPORT = "metrics.json", "report.html"
+SPLITS = ("validation", "test")
 _FORMAT = 1
 """Of metrics.json; part of the fingerprint, so that a new format is never taken from an old run."""
 
@@ -56,13 +66,17 @@ class TwoTower:
         self, model: Any, items: Mapping[str, NDArray[np.float32]], batch_users: int
     ) -> None:
         """Takes the model and, by split, its item embeddings `[N + 1, D]` as of its start."""
-        self._model, self._items[queries.name], self._batch_users = model, items, batch_users
+        self._model, self._items, self._batch_users = model, items, batch_users
 
     def rank(self, queries: QuerySplit, k: int, exclude_seen: bool) -> Ints:
         """See `baselines.Ranker`."""
         users = query_embeddings(self._model, queries.features, self._batch_users)
         rows, _ = top_items(
-            users, self._items[queries.name], k, queries.exclude if exclude_seen else None, self._batch_users
+            users,
+            self._items[queries.name],
+            k,
+            queries.exclude if exclude_seen else None,
+            self._batch_users,
         )
         return np.asarray(rows, np.int64)
 
@@ -151,7 +165,7 @@ def collect(
         if baseline == "popularity":
             rankers.append(Popularity(buckets.events))
         elif baseline == "recent_popularity":
-            rankers.append(RecentPopularity(read_recent(data_dir, SPLITS, buckets.num_items)))
+            rankers.append(RecentPopularity(table.counts_recent))
         elif baseline == "own_frequent":
             rankers.append(OwnFrequent())
         else:

@@ -53,7 +53,7 @@ _STYLE = {
     ),
     **dict.fromkeys(("xtick.color", "ytick.color"), _INK),
 }
-_LINES = ("-", "--", "-.", (0, (6, 2)), ":")
+_LINES: tuple[Any, ...] = ("-", "--", "-.", (0, (6, 2)), ":")
 _Z95 = 1.96
 
 
@@ -174,7 +174,7 @@ def training_history(history: Sequence[dict[str, Any]], monitor: str) -> str:
             for key, style in zip(keys, _LINES, strict=False):
                 values = [record[key] for record in history]
                 colour = _COLOURS["als" if "loss" in key else "model"]
-                panel.plot(steps, values, style, color=colour, marker=".", label=key)
+                panel.plot(steps, values, linestyle=style, color=colour, marker=".", label=key)
                 if key.startswith(monitor):
                     best = max(range(len(values)), key=values.__getitem__)
                     place, label = (steps[best], values[best]), f"{values[best]:.4f}"
@@ -198,7 +198,9 @@ def exposure_curve(rankings: dict[str, Any], mode: str) -> str:
         for name, style in zip(present(rankings, mode), _LINES, strict=False):
             curve = rankings[name][mode]["exposure"]["curve"]
             items = curve["items"]
-            panel.plot(items, curve["share"], style, color=_COLOURS[name], label=LABELS[name])
+            panel.plot(
+                items, curve["share"], linestyle=style, color=_COLOURS[name], label=LABELS[name]
+            )
         if items:
             even = [count / items[-1] for count in items]
             panel.plot(

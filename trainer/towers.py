@@ -171,7 +171,8 @@ class QueryTower(_Tower):
           seed: `[2]` integers, wanted where dropout is on.
 
         Returns:
-          `[B, dim]` of length 1, and with `towers.popularity` one more column: the weight of the popularity.
+          `[B, dim]` of length 1, and with `towers.popularity` one more column: the weight of
+          the popularity.
         """
         of_ids, of_values = self._seeds(training, seed)
         if training:

@@ -46,7 +46,11 @@ class Validation:
         users = query_embeddings(model, self._queries.features, settings.batch_users)
         exclude = self._queries.seen if self._mode == "new" else None
         rows, _ = top_items(
-            users, item_embeddings(model, model.item_table, as_of="validation"), ks[-1], exclude, settings.batch_users
+            users,
+            item_embeddings(model, model.item_table, as_of="validation"),
+            ks[-1],
+            exclude,
+            settings.batch_users,
         )
         buckets = assign_buckets(model.item_table.counts_events, settings.bucket_shares)
         overall = recall_on(rows, self._targets, buckets.known, ks)

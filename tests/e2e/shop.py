@@ -28,9 +28,19 @@ def write_sources(directory: Path, rows: int = 6_000) -> None:
         for i in range(rows):
             customer = random.integers(CUSTOMERS)
             taste = customer % TASTES if random.random() < 0.9 else random.integers(TASTES)
-            article = taste + TASTES * random.choice(len(popularity), p=popularity / popularity.sum())
+            article = taste + TASTES * random.choice(
+                len(popularity), p=popularity / popularity.sum()
+            )
             at = (start + timedelta(minutes=int(i * 7))).strftime("%d/%m/%Y %H:%M")
-            writer.writerow([f"C{customer:04}", f"A{article:04}", at, random.integers(1, 4), ["web", "app", ""][i % 3]])
+            writer.writerow(
+                [
+                    f"C{customer:04}",
+                    f"A{article:04}",
+                    at,
+                    random.integers(1, 4),
+                    ["web", "app", ""][i % 3],
+                ]
+            )
         writer.writerow(["", "A0001", at, 1, "web"])  # no customer
         writer.writerow(["C0001", "A9999", at, 1, "web"])  # not in the catalogue
         writer.writerow(["C0001", "A0001", "soon", 1, "web"])  # no time

@@ -43,7 +43,9 @@ def test_times_of_every_kind() -> None:
 
 def test_multi_valued_cells_are_split_trimmed_cut_and_weighted() -> None:
     tags = Feature(name="tags", side="item", kind="multi", max_length=2, weights_column="w")
-    batch = pa.record_batch([pa.array(["a| b |c", "", None, "|d"]), pa.array(["1|2|3", "", None, "9"])], ["tags", "w"])
+    batch = pa.record_batch(
+        [pa.array(["a| b |c", "", None, "|d"]), pa.array(["1|2|3", "", None, "9"])], ["tags", "w"]
+    )
     raw = raw_features(batch, FeatureList((tags,)))
     assert raw["tags"].to_pylist() == [[b"a", b"b"], [], [], [b"d"]]
     assert raw["tags_weights"].to_pylist() == [[1.0, 2.0], [], [], [9.0]]

@@ -11,11 +11,15 @@ import pytest
 from preprocessing.features import Feature, FeatureList
 from preprocessing.mutual_information import MutualInformation, codes
 
-FEATURES = FeatureList(tuple(Feature(name=n, side="item", kind="categorical") for n in ("a", "b", "c")))
+FEATURES = FeatureList(
+    tuple(Feature(name=n, side="item", kind="categorical") for n in ("a", "b", "c"))
+)
 
 
 def batch(**columns: list[int]) -> pa.RecordBatch:
-    arrays = [pa.array([[v] for v in values], pa.large_list(pa.int64())) for values in columns.values()]
+    arrays = [
+        pa.array([[v] for v in values], pa.large_list(pa.int64())) for values in columns.values()
+    ]
     return pa.RecordBatch.from_arrays(arrays, list(columns))
 
 
@@ -41,7 +45,9 @@ def test_against_a_slow_reference_and_whatever_the_batches() -> None:
     columns["c"] = (columns["a"] + random.integers(0, 2, 300)) % 4
     lists = {k: v.tolist() for k, v in columns.items()}
     whole = combined(batch(**lists))
-    pieces = combined(*(batch(**{k: v[i : i + 70] for k, v in lists.items()}) for i in range(0, 300, 70)))
+    pieces = combined(
+        *(batch(**{k: v[i : i + 70] for k, v in lists.items()}) for i in range(0, 300, 70))
+    )
     np.testing.assert_allclose(whole, pieces)
     for i, u in enumerate("abc"):
         for j, v in enumerate("abc"):
@@ -50,10 +56,17 @@ def test_against_a_slow_reference_and_whatever_the_batches() -> None:
                 for y in set(lists[v]):
                     pxy = np.mean((columns[u] == x) & (columns[v] == y))
                     if pxy:
-                        expected += pxy * math.log(pxy / (np.mean(columns[u] == x) * np.mean(columns[v] == y)))
+                        expected += pxy * math.log(
+                            pxy / (np.mean(columns[u] == x) * np.mean(columns[v] == y))
+                        )
             assert whole[i, j] == pytest.approx(expected, abs=1e-8)
 
 
 def test_codes_take_the_first_value_and_bin_numbers() -> None:
     assert codes(pa.array([[4, 9], [], [3]], pa.large_list(pa.int64()))).tolist() == [4, 0, 3]
-    assert codes(pa.array([[-2.0], [0.0], [], [2.0]], pa.large_list(pa.float32()))).tolist() == [1, 3, 0, 5]
+    assert codes(pa.array([[-2.0], [0.0], [], [2.0]], pa.large_list(pa.float32()))).tolist() == [
+        1,
+        3,
+        0,
+        5,
+    ]

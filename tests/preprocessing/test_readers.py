@@ -19,7 +19,12 @@ COLUMNS = ["a", "b"]
 def everything(table: TableConfig) -> tuple[list[dict[str, object]], list[str]]:
     malformed: list[str] = []
     units, _ = plan(table, COLUMNS)
-    rows = [row for unit in units for batch in read_unit(unit, COLUMNS, 2, malformed) for row in batch.to_pylist()]
+    rows = [
+        row
+        for unit in units
+        for batch in read_unit(unit, COLUMNS, 2, malformed)
+        for row in batch.to_pylist()
+    ]
     return rows, malformed
 
 
@@ -32,15 +37,23 @@ def test_csv_with_gaps_quotes_and_short_rows(tmp_path: Path) -> None:
 
 
 def test_parquet_by_row_group(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"a": [1, 2, 3, 4, 5], "b": list("vwxyz"), "c": [0] * 5}), tmp_path / "t.parquet", row_group_size=2)
+    pq.write_table(
+        pa.table({"a": [1, 2, 3, 4, 5], "b": list("vwxyz"), "c": [0] * 5}),
+        tmp_path / "t.parquet",
+        row_group_size=2,
+    )
     table = TableConfig(path=str(tmp_path / "t.parquet"))
     assert len(plan(table, COLUMNS)[0]) == 3 and plan(table, COLUMNS)[1] == 5
-    assert everything(table)[0] == [{"a": a, "b": b} for a, b in zip([1, 2, 3, 4, 5], "vwxyz", strict=True)]
+    assert everything(table)[0] == [
+        {"a": a, "b": b} for a, b in zip([1, 2, 3, 4, 5], "vwxyz", strict=True)
+    ]
 
 
 def test_tfrecord_of_examples(tmp_path: Path) -> None:
     path = tmp_path / "t.tfrecord"
-    batch = pa.RecordBatch.from_arrays([pa.array([[1], [2]]), pa.array([[b"x"], []], pa.list_(pa.binary()))], COLUMNS)
+    batch = pa.RecordBatch.from_arrays(
+        [pa.array([[1], [2]]), pa.array([[b"x"], []], pa.list_(pa.binary()))], COLUMNS
+    )
     assert write_examples(path, batch) == 2
     rows, _ = everything(TableConfig(path=str(path)))
     assert [row["a"] for row in rows] == [[1], [2]]
@@ -57,7 +70,9 @@ def test_tfrecord_of_examples(tmp_path: Path) -> None:
         ("t.tfrecord", b"nothing of the kind", "not a TFRecord"),
     ],
 )
-def test_files_that_are_not_what_they_should_be(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+def test_files_that_are_not_what_they_should_be(
+    tmp_path: Path, name: str, content: bytes, words: str
+) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(LongtailError, match=words):
         plan(TableConfig(path=str(tmp_path / name)), COLUMNS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -35,7 +37,11 @@ def test_a_history_holds_the_last_items_of_earlier_instants_and_nothing_else(
 def test_a_basket_does_not_see_itself() -> None:
     user, time, item = np.array([7, 7, 7]), np.array([1, 2, 2]), np.array([10, 20, 30])
     offsets, items = histories(user, item, time, 5)
-    assert [items[a:b].tolist() for a, b in zip(offsets[:-1], offsets[1:], strict=True)] == [[], [10], [10]]
+    assert [items[a:b].tolist() for a, b in itertools.pairwise(offsets)] == [
+        [],
+        [10],
+        [10],
+    ]
 
 
 def test_thresholds_of_a_small_log_by_hand() -> None:
@@ -51,7 +57,9 @@ def test_equal_instants_stay_together() -> None:
 
 
 @given(st.lists(st.integers(0, 10_000), min_size=1, max_size=200), st.integers(1, 199))
-def test_a_coarse_histogram_does_not_depend_on_the_order_of_merging(times: list[int], cut: int) -> None:
+def test_a_coarse_histogram_does_not_depend_on_the_order_of_merging(
+    times: list[int], cut: int
+) -> None:
     values = np.array(times)
     whole = splits.TimeHistogram(limit=16).add(values)
     left = splits.TimeHistogram(limit=16).add(values[:cut])
@@ -81,7 +89,9 @@ def test_leave_one_out_keeps_short_users_for_training() -> None:
 
 
 def test_predefined() -> None:
-    got = splits.assign(SplitConfig(method="column"), None, np.zeros(3), np.zeros(3), np.array([2, 0, 1]))
+    got = splits.assign(
+        SplitConfig(method="column"), None, np.zeros(3), np.zeros(3), np.array([2, 0, 1])
+    )
     assert got.tolist() == [2, 0, 1]
 
 

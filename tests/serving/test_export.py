@@ -86,7 +86,9 @@ def test_warmup_requests_are_real_and_answered(shop: RecallData, tmp_path: Path)
     Servable(str(version)).close()  # replays them
 
 
-@pytest.mark.parametrize("leaves", [[], ["export.scann.leaves=8", "export.scann.leaves_to_search=8"]])
+@pytest.mark.parametrize(
+    "leaves", [[], ["export.scann.leaves=8", "export.scann.leaves_to_search=8"]]
+)
 def test_scann(shop: RecallData, tmp_path: Path, leaves: list[str]) -> None:
     version = run(shop, tmp_path, "export.index=scann", *leaves)
     measured = read_description(version)["index"]
@@ -109,7 +111,9 @@ def test_scann(shop: RecallData, tmp_path: Path, leaves: list[str]) -> None:
 
 def test_too_low_a_recall_exports_nothing(shop: RecallData, tmp_path: Path) -> None:
     coarse = ["export.scann.leaves=30", "export.scann.leaves_to_search=1", "export.k=3"]
-    with pytest.raises(LongtailFailure, match=r"raise export.scann.leaves_to_search \(now 1 of 30\)"):
+    with pytest.raises(
+        LongtailFailure, match=r"raise export.scann.leaves_to_search \(now 1 of 30\)"
+    ):
         run(shop, tmp_path, "export.index=scann", "export.scann.min_recall=1", *coarse)
     assert entries(tmp_path) == []
 
@@ -121,7 +125,7 @@ def test_train_serve_skew_exports_nothing(
     queries: list[Any] = [dict(query) for query in read_queries(shop.data)]
     queries[3]["age"] = [0.0]
     monkeypatch.setattr(step, "read_queries", lambda data_dir: queries)
-    with pytest.raises(LongtailFailure, match="train/serve skew.*above that limit for 1 of"):
+    with pytest.raises(LongtailFailure, match=r"train/serve skew.*above that limit for 1 of"):
         run(shop, tmp_path)
     assert entries(tmp_path) == []
 
@@ -187,7 +191,10 @@ def test_what_is_missing_is_named(shop: RecallData, tmp_path: Path) -> None:
     ("override", "message"),
     [
         ("export.k=2000", "expected k at most max_k"),
-        ("export.scann={leaves: 5, leaves_to_search: 6}", "expected leaves_to_search at most leaves"),
+        (
+            "export.scann={leaves: 5, leaves_to_search: 6}",
+            "expected leaves_to_search at most leaves",
+        ),
         ("export.index=faiss", "export.index"),
         ("export.warmup_requests=1000", "export.warmup_requests"),
     ],

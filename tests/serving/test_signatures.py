@@ -82,7 +82,9 @@ def ids(servable: Servable, **changes: np.ndarray) -> list[list[str]]:
 
 
 def test_names_and_dtypes_of_the_signatures(servable: Servable) -> None:
-    inputs = {name: sorted(servable.signature_defs[name].inputs) for name in servable.signature_defs}
+    inputs = {
+        name: sorted(servable.signature_defs[name].inputs) for name in servable.signature_defs
+    }
     asked = ["age", "history", "interests", "store", "user_id"]
     assert inputs.pop("__saved_model_init_op") == []
     assert inputs == {
@@ -198,7 +200,9 @@ def test_k_of_a_request(servable: Servable) -> None:
 
 @pytest.mark.parametrize("k", [0, -1, ITEMS + 1, 2**31 - 1])
 def test_k_out_of_range(servable: Servable, k: int) -> None:
-    with pytest.raises(StatusError, match=rf"k: expected a number from 1 to {ITEMS}, received") as e:
+    with pytest.raises(
+        StatusError, match=rf"k: expected a number from 1 to {ITEMS}, received"
+    ) as e:
         servable.run("recommend", query(k=np.array(k, np.int32)))
     assert e.value.http_status == 400
 
@@ -333,7 +337,9 @@ def test_last_items_by_hand(in_graph: bool) -> None:
 
 
 def test_raw_features_by_hand() -> None:
-    features = FeatureList(tuple(f for f in recall_data().config().features if f.kind is Kind.MULTI))
+    features = FeatureList(
+        tuple(f for f in recall_data().config().features if f.kind is Kind.MULTI)
+    )
     raw = raw_features(
         features,
         {

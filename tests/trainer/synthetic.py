@@ -22,6 +22,7 @@ from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
 from preprocessing.artifacts import write_manifest
 from preprocessing.config_io import parse_config
 from trainer.config import TrainerSections
+from trainer.item_table import AS_OF
 
 USERS, ITEMS, GROUPS, UNSEEN = 48, 64, 4, 4
 """UNSEEN: the last items of the table have no training example."""
@@ -148,7 +149,7 @@ def write_data(data_dir: Path, seed: int = 0) -> None:
                     writer.write(row)
     rows = np.arange(1, ITEMS + 1)
     counts = {"item": rows, "examples": examples[1:], "events": examples[1:]}
-    counts["recent"] = examples[1:] / 2
+    counts |= {f"recent_{instant}": examples[1:] / 2 for instant in AS_OF}
     pq.write_table(pa.table(counts), data_dir / "item_counts.parquet")
     names = ["product", "category", "tags", "price"]
     related = rng.random((4, 4))

@@ -18,7 +18,6 @@ from trainer.baselines import (
     Popularity,
     RecentPopularity,
     log_counts,
-    read_recent,
     read_user_items,
     sample_users,
     tune_als,
@@ -77,16 +76,6 @@ def test_recent_popularity_is_that_of_the_split() -> None:
     assert ranker.rank(split, 3, True).tolist() == [[3, 2, 0]]
     earlier = QuerySplit("validation", {}, split.targets, split.seen)
     assert ranker.rank(earlier, 3, False).tolist() == [[2, 1, 0]]
-
-
-def test_recent_counts_are_read_as_of_each_split(tmp_path: Path) -> None:
-    path = tmp_path / "item_counts.parquet"
-    with pytest.raises(LongtailError, match="run preprocess"):
-        read_recent(tmp_path, ["test"], 3)
-    pq.write_table(pa.table({"item": [3, 1], "recent_test": [0.5, 2.0]}), path)
-    assert read_recent(tmp_path, ["test"], 3)["test"].tolist() == [0, 2, 0, 0.5]
-    with pytest.raises(LongtailError, match="recent_validation"):
-        read_recent(tmp_path, ["validation"], 3)
 
 
 def test_own_frequent_by_hand() -> None:

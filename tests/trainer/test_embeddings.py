@@ -55,7 +55,7 @@ def test_sizes_are_vocabulary_and_hashed_buckets_and_padding(data_dir: Path) -> 
 
 def test_unknown_vocabulary_and_missing_graph_are_named(data_dir: Path, tmp_path: Path) -> None:
     added = FeatureList((*ALL, Feature(name="colour", side=Side.ITEM, kind=Kind.CATEGORICAL)))
-    with pytest.raises(LongtailError, match="vocabulary 'colour'.*run it again"):
+    with pytest.raises(LongtailError, match=r"vocabulary 'colour'.*run it again"):
         table_sizes(data_dir, added)
     with pytest.raises(LongtailError, match="run preprocess"):
         table_sizes(tmp_path, ALL)

@@ -49,7 +49,7 @@ def write_recent(data_dir: Path) -> None:
     """The recent counts as of each split, as if every event had just happened."""
     path = data_dir / "item_counts.parquet"
     table = pq.read_table(path)
-    for name in ("recent_validation", "recent_test"):
+    for name in ("recent_validation", "recent_test", "recent_now"):
         if name not in table.column_names:
             table = table.append_column(name, table["events"].cast(pa.float64()))
     pq.write_table(table, path)
@@ -146,7 +146,7 @@ def test_figures_stand_on_the_users_of_the_data(
 def test_the_model_never_shows_what_was_seen(work: tuple[TrainerSections, Path]) -> None:
     config, work_dir = work
     model = load_model(config, work_dir / "data", work_dir / "model")
-    ranker = TwoTower(model, item_embeddings(model, model.item_table), 20)
+    ranker = TwoTower(model, {"test": item_embeddings(model, model.item_table)}, 20)
     split = read_split(work_dir / "data", "test", synthetic.ITEMS)
     seen = split.seen.toarray() > 0
     users = np.arange(split.num_users)[:, None]

@@ -1,4 +1,4 @@
-"""Training batches: complete, repeatable, resumable; evaluation queries; and what is said of bad data."""
+"""Training batches: complete, repeatable, resumable; evaluation queries; bad data."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_files_that_do_not_fit_the_counts_are_refused(
 def test_damaged_examples_are_refused(data_copy: Path, configure: Configure) -> None:
     path = data_copy / "examples" / "train" / "part-00000.tfrecord"
     path.write_bytes(path.read_bytes()[:-3])
-    with pytest.raises(LongtailError, match="cannot be parsed.*run preprocess again"):
+    with pytest.raises(LongtailError, match=r"cannot be parsed.*run preprocess again"):
         TrainingData(data_copy, configure())
 
 

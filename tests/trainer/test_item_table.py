@@ -82,8 +82,9 @@ def test_missing_column_is_named(data_dir: Path) -> None:
 
 
 def test_counts_of_another_table_are_refused(data_copy: Path) -> None:
-    columns = {"item": [ITEMS + 1], "examples": [1], "events": [1], "recent": [1.0]}
-    pq.write_table(pa.table(columns), data_copy / "item_counts.parquet")
+    counts = pq.read_table(data_copy / "item_counts.parquet")
+    beyond = counts.set_column(0, "item", pa.array(range(2, ITEMS + 2)))
+    pq.write_table(beyond, data_copy / "item_counts.parquet")
     with pytest.raises(LongtailError, match=f"rows from 1 to {ITEMS}, received {ITEMS + 1}"):
         ItemTable.load(data_copy, FEATURES)
 

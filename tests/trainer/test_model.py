@@ -175,9 +175,9 @@ def test_weights_that_are_not_there_or_do_not_fit(
     with pytest.raises(LongtailError, match="run train first"):
         load_model(configure(), data_dir, tmp_path)
     build_model(configure(), data_dir).weights_checkpoint().write(str(tmp_path / BEST_WEIGHTS))
-    with pytest.raises(LongtailError, match="do not fit the configuration.*train again"):
+    with pytest.raises(LongtailError, match=r"do not fit the configuration.*train again"):
         load_model(configure(towers={"dim": 9}), data_dir, tmp_path)
-    with pytest.raises(LongtailError, match="do not fit the configuration.*train again"):
+    with pytest.raises(LongtailError, match=r"do not fit the configuration.*train again"):
         load_model(configure(towers={"item_hidden": [16, 16]}), data_dir, tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Whole training runs: repeatable, resumable after SIGKILL, skipped when current, stopped in time."""
+"""Whole training runs: repeatable, resumable after SIGKILL, skipped when current."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import yaml
 from rich.console import Console
 
 from preprocessing.errors import LongtailError, LongtailFailure
+from tests.trainer.synthetic import make_config
 from trainer import task
 from trainer.config import TrainerSections
 from trainer.input_fn import TrainingData
@@ -51,6 +52,15 @@ def weights(config: TrainerSections, data_dir: Path, model_dir: Path) -> list[np
     return [v.numpy() for v in load_model(config, data_dir, model_dir).trainable_variables]
 
 
+def assert_same_run(config: TrainerSections, data_dir: Path, one: Path, two: Path) -> None:
+    """Every recorded figure and every weight, to the last bit."""
+    assert history(one) == history(two)
+    for ours, theirs in zip(
+        weights(config, data_dir, one), weights(config, data_dir, two), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 def test_learns_and_leaves_a_whole_directory(
     data_dir: Path, configure: Configure, tmp_path: Path
 ) -> None:
@@ -82,17 +92,6 @@ def test_the_best_weights_are_those_of_the_best_evaluation(
     model = load_model(config, data_dir, tmp_path)
     again = Validation(config, data_dir).figures(model)
     assert again["recall@10/all"] == pytest.approx(max(figures), abs=1e-6)
-
-
-def test_a_run_is_repeatable(data_dir: Path, configure: Configure, tmp_path: Path) -> None:
-    config = configure(**RANDOM)
-    for name in ("one", "two"):
-        run(config, data_dir, tmp_path / name)
-    assert history(tmp_path / "one") == history(tmp_path / "two")
-    for one, two in zip(
-        *(weights(config, data_dir, tmp_path / name) for name in ("one", "two")), strict=True
-    ):
-        np.testing.assert_array_equal(one, two)
 
 
 def test_steps_per_execution_changes_nothing(
@@ -136,24 +135,36 @@ def interrupted(after: int) -> Any:
     return Interrupt()
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(
+    data_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[TrainerSections, Path]:
+    """A run with everything random, and its configuration."""
+    place = tmp_path_factory.mktemp("whole")
+    config = make_config(place, **RANDOM)
+    run(config, data_dir, place / "model")
+    return config, place / "model"
+
+
+def test_a_run_is_repeatable(
+    data_dir: Path, uninterrupted: tuple[TrainerSections, Path], tmp_path: Path
+) -> None:
+    config, whole = uninterrupted
+    run(config, data_dir, tmp_path)
+    assert_same_run(config, data_dir, tmp_path, whole)
+
+
 @pytest.mark.parametrize("after", [5, 12, 30, 41])
 def test_an_interrupted_run_goes_on_to_the_same_weights(
-    data_dir: Path, configure: Configure, tmp_path: Path, after: int
+    data_dir: Path, uninterrupted: tuple[TrainerSections, Path], tmp_path: Path, after: int
 ) -> None:
     # Checkpoints at 8, 16, ... and at each evaluation (30, 60); executions of 4 steps.
-    config = configure(**RANDOM)
+    config, whole = uninterrupted
     with pytest.raises(KeyboardInterrupt):
-        train(config, data_dir, tmp_path / "cut", console=QUIET, callbacks=[interrupted(after)])
-    assert not (tmp_path / "cut" / "manifest.json").exists()
-    run(config, data_dir, tmp_path / "cut")
-    run(config, data_dir, tmp_path / "whole")
-    assert history(tmp_path / "cut") == history(tmp_path / "whole")
-    for one, two in zip(
-        weights(config, data_dir, tmp_path / "cut"),
-        weights(config, data_dir, tmp_path / "whole"),
-        strict=True,
-    ):
-        np.testing.assert_array_equal(one, two)
+        train(config, data_dir, tmp_path, console=QUIET, callbacks=[interrupted(after)])
+    assert not (tmp_path / "manifest.json").exists()
+    run(config, data_dir, tmp_path)
+    assert_same_run(config, data_dir, tmp_path, whole)
 
 
 def test_a_run_cut_before_its_evaluation_evaluates_first(
@@ -173,7 +184,13 @@ def test_a_run_cut_before_its_evaluation_evaluates_first(
 def test_a_killed_process_goes_on_to_the_same_weights(
     data_dir: Path, configure: Configure, tmp_path: Path
 ) -> None:
-    config = configure(train={"max_epochs": 60, "patience": 60, "steps_per_execution": 2}, **RANDOM)
+    settings = {
+        "max_epochs": 15,
+        "patience": 15,
+        "steps_per_execution": 1,
+        "checkpoint_every": 20,
+    }
+    config = configure(train=settings, **RANDOM)
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(config.model_dump(mode="json", exclude_none=True)))
     killed, whole = tmp_path / "killed", tmp_path / "whole"
@@ -195,11 +212,7 @@ def test_a_killed_process_goes_on_to_the_same_weights(
     said.file.close()
     assert "going on at step" in said.export_text()
     run(config, data_dir, whole)
-    assert history(killed) == history(whole)
-    for one, two in zip(
-        weights(config, data_dir, killed), weights(config, data_dir, whole), strict=True
-    ):
-        np.testing.assert_array_equal(one, two)
+    assert_same_run(config, data_dir, killed, whole)
 
 
 def test_nan_ends_a_run_with_its_step_and_likely_causes(
@@ -239,7 +252,7 @@ def test_validation_samples_users_and_modes(data_dir: Path, configure: Configure
     model = task.build_model(configure(), data_dir)
     few = configure(evaluate={"max_validation_users": 5}, train={"monitor": "recall@5/new"})
     figures = Validation(few, data_dir).figures(model)
-    assert figures == Validation(few, data_dir).figures(model)
+    np.testing.assert_equal(Validation(few, data_dir).figures(model), figures)  # NaN equals NaN
     assert set(figures) >= {"recall@5/new", "ndcg@10/new", "recall@10/new/tail"}
     assert figures != Validation(configure(train={"monitor": "recall@5/new"}), data_dir).figures(
         model

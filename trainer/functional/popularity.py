@@ -10,7 +10,7 @@ _UNSEEN = 0.5
 
 
 def trained(examples: ArrayLike) -> NDArray[np.float32]:
-    """log P of each item among the training examples, `log((n_j + 1/2) / N)`.
+    """Log P of each item among the training examples, `log((n_j + 1/2) / N)`.
 
     Args:
       examples: `[N + 1]` training examples by row; row 0 is padding.
@@ -23,7 +23,7 @@ def trained(examples: ArrayLike) -> NDArray[np.float32]:
 
 
 def current(examples: ArrayLike, recent: ArrayLike, pseudo_events: float) -> NDArray[np.float32]:
-    """log P of each item now: recent counts, shrunk to the share that the item had in all of training.
+    """Log P of each item now: recent counts, shrunk to the share that the item had in all of training.
 
     `log P_j + log((c_j + k) / (C P_j + k))` with the decayed counts c_j, their sum C and k pseudo-events: an item with
     few recent events keeps its long-term popularity, one with many has its recent one.
