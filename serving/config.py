@@ -17,7 +17,9 @@ class ScannConfig(Section):
         None,
         description="partitions, default: square root of the items; brute force below 20,000",
     )
-    leaves_to_search: PositiveInt | None = Field(None, description="default: a tenth of the leaves")
+    leaves_to_search: PositiveInt | None = Field(
+        None, description="default: a tenth of the leaves, at least 100"
+    )
     dimensions_per_block: PositiveInt = Field(
         2, description="dimensions that share a code of 4 bits"
     )

@@ -21,6 +21,9 @@ BRUTE_FORCE_BELOW = 20_000
 """Smaller catalogues are not partitioned: at 10,000 x 64 ScaNN's brute force took .13 ms a query,
 as partitions did, with recall@100 of 1 against .8, and at 3,000 x 64 of 1 against .4 (2 cores;
 sqrt(N) partitions, a tenth of them searched)."""
+_LEAVES_SEARCHED = 100
+"""Default, where a tenth of the leaves is less: recall@100 at 50,000 x 64 went from .73 to .95 and at
+100,000 from .89 to .97, for the same p50 of .6 ms a query."""
 _SPARE_LEAVES = 2.0
 """Partitions searched for a large k hold this many times k on average: they are uneven."""
 
@@ -50,9 +53,8 @@ class ScannIndex(Index):
             checked, min(self._config.reorder, self.num_items), "dot_product"
         )
         if self.leaves:
-            self.leaves_to_search = min(
-                self._config.leaves_to_search or max(1, self.leaves // 10), self.leaves
-            )
+            searched = self._config.leaves_to_search or max(_LEAVES_SEARCHED, self.leaves // 10)
+            self.leaves_to_search = min(searched, self.leaves)
             # Centres of k-means++ instead of random ones: the same items give the same index.
             builder = builder.tree(self.leaves, self.leaves_to_search, random_init=False)
             builder = builder.score_ah(

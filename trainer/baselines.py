@@ -81,7 +81,7 @@ class RecentPopularity:
     name = "recent_popularity"
 
     def __init__(self, recent: Mapping[str, NDArray[np.float64]]) -> None:
-        """Takes `ItemTable.counts_recent`: recent events `[N + 1]` as of the start of each split."""
+        """Takes `ItemTable.counts_recent`: `[N + 1]` as of the start of each split."""
         self._as_of = {split: Popularity(events) for split, events in recent.items()}
 
     def rank(self, queries: QuerySplit, k: int, exclude_seen: bool) -> Ints:

@@ -74,12 +74,19 @@ def recall_bars(rankings: dict[str, Any], mode: str, k: int) -> str:
                 panel.errorbar(
                     place, value, [[min(error, value)], [error]], color=_INK, linewidth=1
                 )
-                panel.text(
-                    place, value + error, f"{value:.4f}\n", ha="center", va="center", fontsize=8
+                label = f"{value:.4f}" if value >= 0.001 or not value else f"{value:.5f}"
+                panel.annotate(
+                    label,
+                    (place, value + error),
+                    (0, 3),
+                    textcoords="offset points",
+                    rotation=90,
+                    ha="center",
+                    fontsize=8,
                 )
             panel.set_title(f"{group}\n{cell['users']:,} users")
             panel.set_xticks(range(len(names)), [LABELS[n] for n in names], rotation=30, ha="right")
-            panel.margins(y=0.15)
+            panel.margins(y=0.3)
             nothing = not any(rankings[name][mode][group][f"recall@{k}"] for name in names)
             panel.set_ylim(0, 1 if nothing else None)
             panel.grid(axis="x", visible=False)

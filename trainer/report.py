@@ -157,7 +157,7 @@ def _verdict(group: str, difference: Json) -> str:
     told = "better" if value > 0 else "worse"
     if abs(value) <= 1.96 * error or value == 0:
         told = "not told apart"
-    return f"{group} {told} ({signed(value)} ± {error:.4f})"
+    return f"{group} {told} ({signed(value)} ± {formatted(error)})"
 
 
 def main(arguments: list[str] | None = None) -> int:

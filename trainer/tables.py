@@ -160,16 +160,21 @@ def _cell(value: Any, error: float | None = None) -> dict[str, str]:
 
 
 def formatted(value: Any) -> str:
-    """Whole numbers with separators, shares with four decimals, a dash for nothing."""
+    """Whole numbers with separators, shares with four decimals or five, a dash for nothing."""
     if value is None:
         return "–"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return str(value)
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:.4f}" if abs(value) < 1 else f"{value:,.2f}"
+    return f"{value:.{_decimals(value)}f}" if abs(value) < 1 else f"{value:,.2f}"
 
 
 def signed(value: float) -> str:
     """With its sign, and a minus as wide as the plus."""
-    return f"{value:+.4f}".replace("-", "−")
+    return f"{value:+.{_decimals(value)}f}".replace("-", "−")
+
+
+def _decimals(value: float) -> int:
+    """Four, and one more where the figures of the tail would lose what tells them apart."""
+    return 5 if 0 < abs(value) < 0.001 else 4
