@@ -29,7 +29,7 @@ ARMS: dict[str, list[str]] = {
     "logQ alone": ["towers.popularity=null"],
     "neither": ["loss.log_q=none", "towers.popularity=null"],
 }
-TEMPERATURES = (0.07, 0.1, 0.15, 0.2)
+TEMPERATURES = (0.1, 0.15, 0.2)
 BUCKETS = ("overall", "head", "torso", "tail")
 
 

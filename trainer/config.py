@@ -118,7 +118,7 @@ class EvaluateConfig(Section):
         default=["popularity", "recent_popularity", "own_frequent", "als"]
     )
     als: ALSConfig = ALSConfig()
-    batch_users: PositiveInt = Field(256, description="users scored at once")
+    batch_users: PositiveInt = Field(64, description="users scored at once")
 
     @model_validator(mode="after")
     def _check(self) -> EvaluateConfig:

@@ -78,7 +78,7 @@ def recall_bars(rankings: dict[str, Any], mode: str, k: int) -> str:
                 panel.annotate(
                     label,
                     (place, value + error),
-                    (0, 3),
+                    (0, 5),
                     textcoords="offset points",
                     rotation=90,
                     ha="center",

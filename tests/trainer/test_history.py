@@ -102,7 +102,7 @@ def test_gradient_reaches_the_shared_table_and_the_places(
     values = INDEX if name == "recent" else TAGS
     layer = HistoryMean(ALL.get(name), shared, embeddings, values)
 
-    @tf.function
+    @tf.function(autograph=False)
     def gradients() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         with tf.GradientTape() as tape:
             loss = tf.reduce_sum(layer(tf.constant([[1, 2, 4], [2, 0, 0]])) ** 2)

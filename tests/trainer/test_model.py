@@ -38,7 +38,7 @@ def test_overfits_one_batch(
     distinct, first = np.unique(batch["item"].numpy(), return_index=True)
     rows = {name: tf.gather(values, first) for name, values in batch.items()}
     rows = {**rows, "user_key": tf.range(1, len(distinct) + 1)}
-    step = tf.function(model.train_step)
+    step = tf.function(model.train_step, autograph=False)
     before = float(model.losses_of(rows, STEP, training=False)["loss"])
     for _ in range(150):
         step(rows)
@@ -100,7 +100,7 @@ def test_a_step_repeats_its_draws_and_another_does_not(
     towers = {"dropout": 0.3, "feature_dropout": 0.3}
     model = build_model(configure(ssl=SSL, towers=towers), data_dir)
     first = model.losses_of(batch, STEP)
-    again = tf.function(model.losses_of)(batch, STEP)
+    again = tf.function(model.losses_of, autograph=False)(batch, STEP)
     other = model.losses_of(batch, STEP + 1)
     for name, value in first.items():
         assert float(value) == pytest.approx(float(again[name]), rel=1e-5)
@@ -138,7 +138,7 @@ def test_rows_outside_the_batch_stay_as_they_are(
     model = build_model(config, data_dir)
     table = model.item_tower.embeddings.table(config.feature_list.get("product"))
     before = table.numpy()
-    tf.function(model.train_step)(batch)
+    tf.function(model.train_step, autograph=False)(batch)
     touched = {0, *batch["item"].numpy(), *batch["history"].numpy().ravel()}
     still = sorted(set(range(ITEMS + 2)) - touched)
     np.testing.assert_array_equal(table.numpy()[still], before[still])

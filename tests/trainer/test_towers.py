@@ -114,5 +114,5 @@ def test_missing_feature_is_named(make: Any) -> None:
 
 def test_same_in_a_graph(make: Any) -> None:
     query, _ = make()
-    compiled = tf.function(lambda features: query(features))
+    compiled = tf.function(lambda features: query(features), autograph=False)
     np.testing.assert_allclose(compiled(queries()), query(queries()), rtol=1e-5)
