@@ -43,10 +43,10 @@ def server(export_dir: Path, console: Console) -> Iterator[RecallClient]:
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said, text=True)
         try:
-            client = RecallClient(f"http://127.0.0.1:{port}", export_dir.name)
-            with console.status("starting the server"):
-                _wait(client, process, said)
-            yield client
+            with RecallClient(f"http://127.0.0.1:{port}", export_dir.name) as client:
+                with console.status("starting the server"):
+                    _wait(client, process, said)
+                yield client
         finally:
             process.terminate()
             process.wait()

@@ -84,7 +84,8 @@ def _query(
 @contextmanager
 def _client(paths: Paths, console: Console, url: str | None) -> Iterator[RecallClient]:
     if url:
-        yield RecallClient(url, paths.name)
+        with RecallClient(url, paths.name) as running:
+            yield running
         return
     with embedded.server(paths.export, console) as running:
         yield running

@@ -88,7 +88,7 @@ def test_the_server_recommends_what_the_savedmodel_does(ran: str, preprocessed: 
         (["serve", "nowhere"], "received no such folder"),
         (["fly"], "No such command"),
         (["preprocess", "CONFIG", "--set", "data.interactions.path=gone.csv"], "no file matches gone.csv"),
-        (["preprocess", "CONFIG", "--set", "data.columns.user=kunde"], "expected column 'kunde'"),
+        (["preprocess", "CONFIG", "--set", "data.columns.timestamp=wann"], "expected column 'wann'"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
