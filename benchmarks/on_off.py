@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import preprocessing.quiet  # noqa: F401  before TensorFlow
 import numpy as np
 
+import preprocessing.quiet  # noqa: F401  before TensorFlow
 from preprocessing.artifacts import write_text_atomically
 from preprocessing.config_io import load_config
 from trainer.config import TrainerSections
@@ -25,15 +25,17 @@ from trainer.config import TrainerSections
 ARMS: dict[str, list[str]] = {
     "logQ, popularity coordinate": [],
     "the same with SSL": ["ssl.enabled=true", "ssl.alpha=0.1"],
-    "popularity coordinate, no logQ": ["loss.log_q=none"],
-    "logQ alone": ["towers.popularity=null"],
     "neither": ["loss.log_q=none", "towers.popularity=null"],
+    "logQ alone": ["towers.popularity=null"],
+    "popularity coordinate, no logQ": ["loss.log_q=none"],
 }
 TEMPERATURES = (0.1, 0.15, 0.2)
 BUCKETS = ("overall", "head", "torso", "tail")
 
 
-def measure(config_path: Path, overrides: list[str], data_dir: Path, splits: tuple[str, ...]) -> dict[str, Any]:
+def measure(
+    config_path: Path, overrides: list[str], data_dir: Path, splits: tuple[str, ...]
+) -> dict[str, Any]:
     """Train one model and rank the splits: split -> bucket -> recall on new items."""
     from rich.console import Console
 
@@ -65,7 +67,9 @@ def measure(config_path: Path, overrides: list[str], data_dir: Path, splits: tup
 
 def main() -> None:
     """Runs what is missing and writes on_off.json and on_off.md."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("config", type=Path)
     parser.add_argument("--data-dir", type=Path, help="default: WORK_DIR/data")
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
@@ -92,9 +96,14 @@ def main() -> None:
             tuned[t] = once(key, own, ("validation",))["validation"]["overall"]
         best = max(tuned, key=lambda t: tuned[t])
         own = [*overrides, f"loss.temperature={best}"]
-        runs = [once(f"{arm} / seed {s}", [*own, f"seed={s}"], ("validation", "test")) for s in given.seeds]
+        runs = [
+            once(f"{arm} / seed {s}", [*own, f"seed={s}"], ("validation", "test"))
+            for s in given.seeds
+        ]
         cells = [np.array([run["test"][b] for run in runs]) for b in BUCKETS]
-        shown = " | ".join(f"{c.mean():.4f} ± {c.std(ddof=1) if len(c) > 1 else 0:.4f}" for c in cells)
+        shown = " | ".join(
+            f"{c.mean():.4f} ± {c.std(ddof=1) if len(c) > 1 else 0:.4f}" for c in cells
+        )
         lines.append(f"| {arm} | {best} | {shown} |")
     write_text_atomically(given.out / "on_off.md", "\n".join(lines) + "\n")
 

@@ -53,7 +53,9 @@ def enlarge(source: Path, user: str, copies: int, target: Path) -> int:
 
 def main() -> None:
     """Measures every size and prints a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("config", type=Path)
     parser.add_argument("--copies", type=int, nargs="+", default=[1, 2, 4])
     given = parser.parse_args()
@@ -65,7 +67,9 @@ def main() -> None:
     for copies in given.copies:
         with tempfile.TemporaryDirectory() as scratch:
             log = Path(scratch) / "log.parquet"
-            rows = enlarge(Path(config.data.interactions.path), config.data.columns.user, copies, log)
+            rows = enlarge(
+                Path(config.data.interactions.path), config.data.columns.user, copies, log
+            )
             out = Path(scratch) / "data"
             command = [sys.executable, "-c", _CHILD, str(given.config), "--data-dir", str(out)]
             command += ["--set", f"data.interactions.path={log}"]

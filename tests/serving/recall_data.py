@@ -76,11 +76,16 @@ def recall_data() -> RecallData:
     found = RecallData(root / "tiny.yaml", root / "work" / "data", root / "work" / "model")
     config = found.config()
     preprocess(config, found.data, stages=Stages(QUIET))
-    (found.model / BEST_WEIGHTS.parent).mkdir(parents=True)
-    model = build_model(config, found.data)
-    model.weights_checkpoint().write(str(found.model / BEST_WEIGHTS))
-    write_manifest(found.model, "untrained", {"step": "train"})
+    write_untrained(config, found.data, found.model)
     return found
+
+
+def write_untrained(config: ServingSections, data_dir: Path, model_dir: Path) -> None:
+    """A finished model/ whose weights are the initial ones."""
+    (model_dir / BEST_WEIGHTS.parent).mkdir(parents=True)
+    model = build_model(config, data_dir)
+    model.weights_checkpoint().write(str(model_dir / BEST_WEIGHTS))
+    write_manifest(model_dir, "untrained", {"step": "train"})
 
 
 def _write_sources(root: Path) -> None:

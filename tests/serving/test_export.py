@@ -20,8 +20,10 @@ from serving import export_check
 from serving.export import export, main, read_description
 from serving.sample_requests import query_arrays, read_queries
 from serving.servable import Servable
-from tests.serving.recall_data import ITEMS, QUIET, K, RecallData, recall_data
+from tests.serving.recall_data import ITEMS, QUIET, K, RecallData, recall_data, write_untrained
 from trainer.keras_gate import tf
+from trainer.model import load_model
+from trainer.retrieval import item_embeddings
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -107,6 +109,29 @@ def test_scann(shop: RecallData, tmp_path: Path, leaves: list[str]) -> None:
         servable.close()
     assert np.mean(answers[0]["item_ids"] == answers[1]["item_ids"]) > 0.95
     assert not (answers[0]["item_ids"] == b"i1").any()
+
+
+@pytest.mark.parametrize("index", ["exact", "scann"])
+def test_a_popularity_coordinate(shop: RecallData, tmp_path: Path, index: str) -> None:
+    """The vectors are a column wider: it counts for queries, and not for what is similar."""
+    config = shop.config("towers.popularity={strength: 1.0}", f"export.index={index}")
+    write_untrained(config, shop.data, tmp_path / "model")
+    version = export(config, shop.data, tmp_path / "model", tmp_path / "export", console=QUIET)
+    assert read_description(version)["dim"] == config.towers.dim + 1
+    model = load_model(config, shop.data, tmp_path / "model")
+    items = item_embeddings(model, model.item_table)
+    servable = Servable(str(version))
+    raw = query_arrays(read_queries(shop.data), config.feature_list)
+    queries = servable.run("embed_query", raw)["embedding"]
+    barred = np.full([len(queries), 1], "", object)
+    found = servable.run("serving_default", {**raw, "exclude": barred})
+    best = np.argsort(-(queries @ items[1:].T), axis=1, kind="stable")[:, 0] + 1
+    assert found["item_ids"][:, 0].tolist() == model.item_table.ids[best].tolist()
+    similar = servable.run("similar_items", {"item": np.array([["i3"]], object)})  # row 4
+    taste = items[:, : config.towers.dim]
+    alike = np.argsort(-(taste[1:] @ taste[4]), kind="stable")[1 : K + 1] + 1
+    assert similar["item_ids"][0].tolist() == model.item_table.ids[alike].tolist()
+    servable.close()
 
 
 def test_too_low_a_recall_exports_nothing(shop: RecallData, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from preprocessing.errors import LongtailError
 from preprocessing.features import FeatureList, Kind
+from serving.exact_index import ExactIndex
 from serving.inputs import last_items, raw_features
 from serving.sample_requests import no_exclusions, query_arrays, read_queries, unknown_query
 from serving.servable import Servable
@@ -22,6 +23,7 @@ from trainer.input_fn import evaluation_queries
 from trainer.keras_gate import tf
 from trainer.model import RecallModel, load_model
 from trainer.retrieval import item_embeddings, query_embeddings, top_items
+from trainer.vocabulary import open_transform
 
 pytestmark = pytest.mark.slow
 LOWEST = -3.4028234663852886e38
@@ -357,18 +359,22 @@ def test_raw_features_by_hand() -> None:
 
 @pytest.mark.parametrize("key", [b"a\nb", b"a\rb", b""])
 def test_ids_that_no_line_can_hold(key: bytes, tmp_path: Path) -> None:
-    from serving.exact_index import ExactIndex
-
     index = ExactIndex()
     index.build(np.ones([3, 2], np.float32))
-    layer = recall_data()
-    from trainer.vocabulary import open_transform
-
-    graph = open_transform(layer.data, "query").transform_features_layer()
+    shop = recall_data()
+    graph = open_transform(shop.data, "query").transform_features_layer()
     parts = Parts(
-        features=layer.config().feature_list, embed_queries=lambda x: x, embed_items=lambda x: x,
-        variables=[], query_transform=graph, item_transform=graph,
-        ids=np.array([b"", b"fine", key], object), index=index, k=1, max_k=2,
-    )  # fmt: skip
+        features=shop.config().feature_list,
+        embed_queries=lambda x: x,
+        embed_items=lambda x: x,
+        variables=[],
+        query_transform=graph,
+        item_transform=graph,
+        ids=np.array([b"", b"fine", key], object),
+        index=index,
+        k=1,
+        max_k=2,
+        taste_dim=2,
+    )
     with pytest.raises(LongtailError, match="expected ids on one line"):
         RecallModule(parts, tmp_path)

@@ -34,7 +34,7 @@ def ragged(lists: list[list[int]]) -> Ragged:
 @given(
     seed=st.integers(0, 2**31),
     users=st.integers(1, 9),
-    num_items=st.integers(1, 30),
+    num_items=st.integers(1, 300),
     k=st.integers(1, 12),
     batch=st.integers(1, 4),
     sliced=st.booleans(),

@@ -45,13 +45,17 @@ def _pooled(rows: tf.Tensor, weights: tf.Tensor, places: tf.Tensor) -> Any:
         of_weights = tf.einsum("bd,bld->bl", upstream, taken)
         # Transposed weights times upstream, as a sparse product: autodiff would write out the [B,
         # L, D] outer product first, which is most of the time of the whole layer.
-        batch, length = tf.unstack(tf.shape(weights, tf.int64))
+        batch, length = tf.unstack(tf.shape(weights))
         queries = tf.repeat(tf.range(batch), length)
-        at = tf.stack([queries, tf.cast(tf.reshape(places, [-1]), tf.int64)], axis=1)
-        matrix = tf.SparseTensor(
-            at, tf.reshape(weights, [-1]), [batch, tf.shape(rows, tf.int64)[0]]
+        of_rows = tf.raw_ops.SparseTensorDenseMatMul(
+            a_indices=tf.stack(
+                [queries, tf.reshape(places, [-1])], axis=1
+            ),  # int32: half the bytes
+            a_values=tf.reshape(weights, [-1]),
+            a_shape=tf.cast(tf.stack([batch, tf.shape(rows)[0]]), tf.int64),
+            b=upstream,
+            adjoint_a=True,
         )
-        of_rows = tf.sparse.sparse_dense_matmul(matrix, upstream, adjoint_a=True)
         return of_rows, of_weights, None
 
     return pooled, gradient
