@@ -27,7 +27,6 @@ ARMS: dict[str, list[str]] = {
     "the same with SSL": ["ssl.enabled=true", "ssl.alpha=0.1"],
     "neither": ["loss.log_q=none", "towers.popularity=null"],
     "logQ alone": ["towers.popularity=null"],
-    "popularity coordinate, no logQ": ["loss.log_q=none"],
 }
 TEMPERATURES = (0.1, 0.15, 0.2)
 BUCKETS = ("overall", "head", "torso", "tail")

@@ -6,9 +6,8 @@ import time
 from importlib import resources
 from pathlib import Path
 
-from rich.columns import Columns
 from rich.console import Console
-from rich.panel import Panel
+from rich.table import Table
 
 from pipelines import config as configuration
 from pipelines import embedded, local, shop
@@ -65,23 +64,18 @@ def demo(console: Console, *, quick: bool, overrides: list[str]) -> None:
 
 
 def show_households(paths: Paths, console: Console) -> None:
-    """What some households bought last and what the server recommends that they never bought in their history."""
-    queries = [q for q in shop.sample_queries(paths.data) if len(set(q["history"])) >= _SHOWN][
-        :_HOUSEHOLDS
-    ]
+    """What some households bought last and what the server recommends of all that they never bought."""
+    known = zip(shop.sample_queries(paths.data), shop.sample_seen(paths.data), strict=True)
+    chosen = [(q, seen) for q, seen in known if len(set(q["history"])) >= _SHOWN][:_HOUSEHOLDS]
     names = shop.titles(paths.data)
     with embedded.server(paths.export, console) as client:
-        answers = client.recommend(
-            [{**q, "exclude": sorted(set(q["history"]))} for q in queries], k=_SHOWN
-        )
-    for query, answer in zip(queries, answers, strict=True):
-        bought = "\n".join(names.get(item, item) for item in shop.recent(query["history"], _SHOWN))
-        offered = "\n".join(
-            f"{names.get(item, item)} [dim]{score:.2f}[/dim]" for item, score in answer
-        )
-        key = next(iter(query.values()))[0]
-        panels = [
-            Panel(bought, title="bought last"),
-            Panel(offered, title="recommended, new to it"),
-        ]
-        console.print(f"household {key}", Columns(panels, equal=True, expand=True))
+        answers = client.recommend([{**q, "exclude": seen} for q, seen in chosen], k=_SHOWN)
+    for (query, seen), answer in zip(chosen, answers, strict=True):
+        table = Table(title=f"household {next(iter(query.values()))[0]}", title_justify="left")
+        table.add_column("bought last", ratio=1)
+        table.add_column(f"recommended, not among the {len(seen)} products it had", ratio=1)
+        bought = shop.recent(query["history"], _SHOWN)
+        for had, (item, score) in zip(bought, answer, strict=False):
+            offered = f"{names.get(item, item)} [dim]{score:.2f}[/dim]"
+            table.add_row(names.get(had, had), offered)
+        console.print(table)

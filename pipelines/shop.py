@@ -26,6 +26,12 @@ def sample_queries(data_dir: Path) -> list[Query]:
     return queries
 
 
+def sample_seen(data_dir: Path) -> list[list[str]]:
+    """All items that the users of ``sample_queries`` had before, in their order."""
+    seen: list[list[str]] = json.loads((data_dir / "sample_queries.json").read_text())["seen"]
+    return seen
+
+
 def titles(data_dir: Path) -> dict[str, str]:
     """The title of each item key."""
     table = pq.read_table(data_dir / "items" / "items.parquet", columns=["item", "title"])

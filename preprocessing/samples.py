@@ -34,7 +34,9 @@ def write(
             queries += _of_partition((number, log, users), rules, config, item_ids, split)
         if queries:
             break
-    path.write_text(json.dumps({"queries": queries[:MAX_QUERIES]}) + "\n")
+    seen = [query.pop("seen") for query in queries]
+    content = {"queries": queries[:MAX_QUERIES], "seen": seen[:MAX_QUERIES]}
+    path.write_text(json.dumps(content) + "\n")
 
 
 def _of_partition(
@@ -60,6 +62,7 @@ def _of_partition(
                 query[feature.weights_name] = columns[feature.weights_name][row] or [0.0]
         rows = np.asarray(columns["history"][row], np.int64) - 1
         query["history"] = [keys[int(at)].as_py() for at in rows] or [""]
+        query["seen"] = [keys[at - 1].as_py() for at in columns["seen"][row]]
         found.append(query)
     return found
 

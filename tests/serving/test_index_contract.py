@@ -105,6 +105,23 @@ def test_a_large_k_gets_real_items_from_every_index(kind: str) -> None:
     assert (rows > 0).all()
 
 
+def test_scann_pads_what_the_searched_partitions_lack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ScaNN itself answers index 0 with NaN, or fewer columns, where they hold fewer than k items."""
+    monkeypatch.setattr(scann_index, "_SPARE_LEAVES", 0.0)  # one partition however large k is
+    items = table(2000)
+    index = ScannIndex(ScannConfig(leaves=30, leaves_to_search=1, reorder=200))
+    index.build(items)
+    queries = vectors(12, seed=10)
+    scores, found = search(index, queries, 300)
+    assert scores.shape == found.shape == (12, 300)
+    assert (np.diff(scores, axis=1) <= 0).all()
+    lacking = found == 0
+    assert lacking.any()
+    assert (scores[lacking] == np.float32(LOWEST)).all()
+    real = np.einsum("bd,bkd->bk", queries, items[found])
+    np.testing.assert_allclose(scores[~lacking], real[~lacking], atol=1e-5)
+
+
 def test_permuted_items_give_permuted_rows(kind: str) -> None:
     items, queries = table(2000), vectors(8, seed=5)
     order = np.concatenate([[0], np.random.default_rng(3).permutation(2000) + 1])
