@@ -65,7 +65,7 @@ def _query(
         for f in listed.of(Side.QUERY)
         if f.source in (config.data.columns.user, config.data.user_key)
     ]
-    query: dict[str, Any] = {f.name: [0.0] if f.kind is Kind.NUMERIC else [""] for f in listed}
+    query: dict[str, Any] = {f.name: [] if f.kind is Kind.NUMERIC else [""] for f in listed}
     query |= {f.weights_name: [0.0] for f in listed if f.weights_name}
     query["history"] = [""]
     for known in shop.sample_queries(paths.data):

@@ -56,7 +56,8 @@ def _of_partition(
         query: dict[str, Any] = {}
         for feature in config.feature_list.query_columns:
             values = columns[feature.name][row]
-            missing: list[Any] = [0.0] if feature.kind is Kind.NUMERIC else [""]
+            # A number that is sent is a number: only an empty list says that there is none.
+            missing: list[Any] = [] if feature.kind is Kind.NUMERIC else [""]
             query[feature.name] = [_text(v) for v in values] or missing
             if feature.weights_name:
                 query[feature.weights_name] = columns[feature.weights_name][row] or [0.0]

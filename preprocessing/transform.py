@@ -38,7 +38,7 @@ def make_preprocessing_fn(
             if feature.kind is Kind.NUMERIC:
                 outputs[feature.name] = _numeric(feature, raw)
                 continue
-            values = _tokens(raw) if feature.kind is Kind.TEXT else raw
+            values = _tokens(raw, feature.max_length) if feature.kind is Kind.TEXT else raw
             if feature.shared_with is None:
                 vocabularies[feature.name] = _vocabulary(feature, values, weights)
             owner = feature.shared_with or feature.name
@@ -87,13 +87,12 @@ def _numeric(feature: Feature, raw: tf.SparseTensor) -> tf.Tensor:
     return _first(tft.scale_to_z_score(raw), tf.constant(0.0))
 
 
-def _tokens(raw: tf.SparseTensor) -> tf.SparseTensor:
-    """Lower-case words of the text, in order."""
+def _tokens(raw: tf.SparseTensor, max_length: int) -> tf.SparseTensor:
+    """The first lower-case words of the text, in order."""
     text = tf.strings.lower(_first(raw, tf.constant("")), encoding="utf-8")
-    words: tf.SparseTensor = tf.strings.split(
-        tf.strings.regex_replace(text, r"[^\pL\pN]+", " ")
-    ).to_sparse()
-    return words
+    words = tf.strings.split(tf.strings.regex_replace(text, r"[^\pL\pN]+", " "))
+    first: tf.SparseTensor = words[:, :max_length].to_sparse()
+    return first
 
 
 def _first(values: tf.SparseTensor, default: tf.Tensor) -> tf.Tensor:

@@ -84,6 +84,9 @@ class RecallModel(tfrs.Model):
                 mutual_information=relatedness,
                 seed=config.seed,
             )
+        # Keras traces the body of its loop of steps twice; a function of its own is traced once. No
+        # Python branch depends on a tensor, so that nothing is left for AutoGraph to convert.
+        self._learn = tf.function(self._learn_from, autograph=False)
         # Traced once and kept: a new tf.function an evaluation would trace anew each time.
         self.embed_items = tf.function(
             lambda batch: self._with_popularity(self.item_tower(batch), batch),
@@ -157,12 +160,13 @@ class RecallModel(tfrs.Model):
             features[COORDINATE] = self._popularity.served(rows, as_of)
         return features
 
-    # No Python branch depends on a tensor: converting the code would only cost time.
-    @tf.autograph.experimental.do_not_convert
     def train_step(self, data: Features) -> dict[str, tf.Tensor]:
         """One step: TFRS's without its metrics, which would cost more than they tell."""
+        return self._learn(data)
+
+    def _learn_from(self, batch: Features) -> dict[str, tf.Tensor]:
         with tf.GradientTape() as tape:
-            losses = self.losses_of(data, self.optimizer.iterations)
+            losses = self.losses_of(batch, self.optimizer.iterations)
         variables = self.trainable_variables
         gradients = tape.gradient(losses["loss"], variables)
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))

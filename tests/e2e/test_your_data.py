@@ -31,7 +31,9 @@ def ran(shop_config: Path, preprocessed: tuple[RunConfig, Paths]) -> str:
     return done.stdout
 
 
-def test_a_run_writes_every_artifact_and_shows_the_result(ran: str, preprocessed: tuple[RunConfig, Paths]) -> None:
+def test_a_run_writes_every_artifact_and_shows_the_result(
+    ran: str, preprocessed: tuple[RunConfig, Paths]
+) -> None:
     _, paths = preprocessed
     assert "data is current" in ran
     for bucket in ("overall", "head", "torso", "tail"):
@@ -52,7 +54,9 @@ def test_a_second_run_does_nothing_anew(ran: str, shop_config: Path) -> None:
 
 
 def test_recommendations_come_with_titles(ran: str, shop_config: Path) -> None:
-    done = longtail("recommend", str(shop_config), "--user", "C0007", "--feature", "channel=web", "-k", "5")
+    done = longtail(
+        "recommend", str(shop_config), "--user", "C0007", "--feature", "channel=web", "-k", "5"
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Fine ") == 5
     wrong = longtail("recommend", str(shop_config), "--user", "C0007", "--feature", "shoe=42")
@@ -60,7 +64,9 @@ def test_recommendations_come_with_titles(ran: str, shop_config: Path) -> None:
     assert "unknown query feature shoe" in wrong.stderr
 
 
-def test_the_server_recommends_what_the_savedmodel_does(ran: str, preprocessed: tuple[RunConfig, Paths]) -> None:
+def test_the_server_recommends_what_the_savedmodel_does(
+    ran: str, preprocessed: tuple[RunConfig, Paths]
+) -> None:
     _, paths = preprocessed
     query = shop.sample_queries(paths.data)[0]
     with embedded.server(paths.export, Console()) as client:
@@ -87,8 +93,14 @@ def test_the_server_recommends_what_the_savedmodel_does(ran: str, preprocessed: 
         (["export", "CONFIG", "--set", "work_dir=nowhere"], "preprocess"),
         (["serve", "nowhere"], "received no such folder"),
         (["fly"], "No such command"),
-        (["preprocess", "CONFIG", "--set", "data.interactions.path=gone.csv"], "no file matches gone.csv"),
-        (["preprocess", "CONFIG", "--set", "data.columns.timestamp=wann"], "expected column 'wann'"),
+        (
+            ["preprocess", "CONFIG", "--set", "data.interactions.path=gone.csv"],
+            "no file matches gone.csv",
+        ),
+        (
+            ["preprocess", "CONFIG", "--set", "data.columns.timestamp=wann"],
+            "expected column 'wann'",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
