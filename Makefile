@@ -6,7 +6,7 @@ READY := $(VENV)/.longtail-complete
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo serve test test-fast check format lock clean distclean
+.PHONY: help venv demo test test-fast check format lock clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
