@@ -48,7 +48,8 @@ def canonical(
             if parts
             else key
         )
-        arrays["title"] = pc.utf8_trim(pc.fill_null(titles, ""), ", ")
+        whole = pc.replace_substring_regex(pc.fill_null(titles, ""), r"(, )+", ", ")  # gaps
+        arrays["title"] = pc.utf8_trim(whole, ", ")
     arrays.update(raw_features(batch, columns))
     return pa.RecordBatch.from_arrays(list(arrays.values()), list(arrays))
 
