@@ -20,10 +20,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from preprocessing.config import AS_OF
 from preprocessing.config_io import load_config, parse_config
 from trainer.config import TrainerSections
 from trainer.input_fn import TrainingData
-from trainer.item_table import AS_OF, ItemTable
+from trainer.item_table import ItemTable
 from trainer.keras_gate import tf
 from trainer.model import RecallModel, build_model
 from trainer.optimizer import SparseAdagrad

@@ -11,6 +11,8 @@ from preprocessing.features import Feature, FeatureList, Section, Side, checked_
 
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 Format = Literal["csv", "parquet", "tfrecord", "bigquery"]
+AS_OF = ("validation", "test", "now")
+"""Instants of which `recent_<name>` counts are kept: both splits' starts and the end of the log."""
 
 
 class TableConfig(Section):

@@ -13,9 +13,6 @@ from numpy.typing import NDArray
 
 from preprocessing.splits import TimeHistogram
 
-AS_OF = ("validation", "test", "now")
-"""Instants of which ``recent_<name>`` counts are kept: the starts of the two splits and the end of the log."""
-
 
 @dataclass
 class LogStatistics:

@@ -25,11 +25,11 @@ from preprocessing.artifacts import (
     write_manifest,
 )
 from preprocessing.beam_job import ROW, BeamJob, Group, item_schema
-from preprocessing.config import DataSections, TableConfig
+from preprocessing.config import AS_OF, DataSections, TableConfig
 from preprocessing.config_io import load_config
 from preprocessing.errors import LongtailError
 from preprocessing.features import Side
-from preprocessing.item_counts import AS_OF, LogStatistics
+from preprocessing.item_counts import LogStatistics
 from preprocessing.progress import Stages
 from preprocessing.readers import find_files, plan
 from preprocessing.shuffle import read_streams

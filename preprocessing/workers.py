@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from preprocessing import catalogue, examples, ingest, splits
 from preprocessing.columns import strings
-from preprocessing.config import DataSections
+from preprocessing.config import AS_OF, DataSections
 from preprocessing.features import Side
-from preprocessing.item_counts import AS_OF, LogStatistics
+from preprocessing.item_counts import LogStatistics
 from preprocessing.readers import Unit, read_unit
 from preprocessing.shuffle import PartitionWriters, read_batches, read_streams
 

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
+from preprocessing.config import AS_OF
 from preprocessing.errors import LongtailError
 from preprocessing.features import Feature, FeatureList
-from preprocessing.item_counts import AS_OF
 from trainer.keras_gate import tf
 
 

@@ -74,12 +74,24 @@ class QuerySplit:
         """The targets of a mode: all of them, or those that the user had not seen."""
         if mode == "all":
             return self.targets
-        width = self.seen.shape[1]
-        # One key per pair, so that a single sorted look-up serves all users.
-        seen_users = np.repeat(np.arange(self.num_users), np.diff(self.seen.indptr))
-        seen_keys = seen_users * width + self.seen.indices
-        fresh = ~np.isin(self.targets.users * width + self.targets.items, seen_keys)
-        return Targets(self.targets.users[fresh], self.targets.items[fresh], self.num_users)
+        return new_targets(self.targets, *self.exclude)
+
+
+def new_targets(
+    targets: Targets, seen: NDArray[np.integer[Any]], row_splits: NDArray[np.integer[Any]]
+) -> Targets:
+    """The targets that their users had not seen.
+
+    Args:
+      targets: of U users.
+      seen: item rows, user after user.
+      row_splits: `[U + 1]` where each user's begin in `seen`.
+    """
+    # One key a pair, so that a single sorted look-up serves all users.
+    width = int(max(targets.items.max(initial=0), seen.max(initial=0))) + 1
+    seers = np.repeat(np.arange(targets.num_users), np.diff(row_splits))
+    fresh = ~np.isin(targets.users * width + targets.items, seers * width + seen)
+    return Targets(targets.users[fresh], targets.items[fresh], targets.num_users)
 
 
 @dataclass(frozen=True)

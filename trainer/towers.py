@@ -11,7 +11,7 @@ from trainer.functional.similarity import l2_normalize
 from trainer.item_table import ItemTable
 from trainer.keras_gate import keras, tf
 from trainer.layers.embeddings import FeatureEmbeddings, seed_of
-from trainer.layers.history import HistoryMean
+from trainer.layers.history import Histories, HistoryMean
 
 Features = Mapping[str, tf.Tensor]
 
@@ -178,7 +178,9 @@ class QueryTower(_Tower):
         if training:
             features = self._masked_ids(features, of_ids)
         parts = [self.embeddings(features)] if self._has_columns else []
-        parts += [history(features["history"]) for history in self._histories]
+        if self._histories:
+            histories = Histories.read(features["history"])
+            parts += [mean(histories) for mean in self._histories]
         inputs = tf.concat(parts, axis=1)
         taste = self._project(inputs, training, of_values)
         return (

@@ -9,8 +9,9 @@ import numpy as np
 from trainer.buckets import BUCKETS, assign_buckets
 from trainer.config import TrainerSections
 from trainer.functional.metrics import Targets
-from trainer.input_fn import EvaluationQueries, evaluation_queries
+from trainer.input_fn import evaluation_queries
 from trainer.model import RecallModel
+from trainer.protocol import new_targets
 from trainer.retrieval import item_embeddings, query_embeddings, recall_on, top_items
 
 
@@ -35,7 +36,9 @@ class Validation:
         self._queries = queries
         self._settings = config.evaluate
         self._mode = config.train.monitor.rpartition("/")[2]
-        self._targets = _targets(queries, only_new=self._mode == "new")
+        users = np.repeat(np.arange(len(queries)), np.diff(queries.targets.row_splits))
+        targets = Targets.from_pairs(users, queries.targets.values, len(queries))
+        self._targets = new_targets(targets, *queries.seen) if self._mode == "new" else targets
 
     def figures(self, model: RecallModel) -> dict[str, float]:
         """Measures `recall@k/new`, `ndcg@k/new`, `mrr@k/new` (or `all`), and recall by bucket.
@@ -60,15 +63,3 @@ class Validation:
             inside = recall_on(rows, self._targets, buckets.bucket_of_item == index, ks[-1:])
             found[f"{longest}/{self._mode}/{bucket}"] = inside[longest]
         return found
-
-
-def _targets(queries: EvaluationQueries, only_new: bool) -> Targets:
-    users = np.repeat(np.arange(len(queries)), np.diff(queries.targets.row_splits))
-    items = np.asarray(queries.targets.values, np.int64)
-    if only_new:
-        # One key a pair, so that a single sorted look-up serves all users.
-        width = int(max(items.max(initial=0), queries.seen.values.max(initial=0))) + 1
-        seers = np.repeat(np.arange(len(queries)), np.diff(queries.seen.row_splits))
-        fresh = ~np.isin(users * width + items, seers * width + queries.seen.values)
-        users, items = users[fresh], items[fresh]
-    return Targets.from_pairs(users, items, len(queries))

@@ -20,9 +20,9 @@ import tensorflow_transform.beam as tft_beam
 from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
 
 from preprocessing.artifacts import write_manifest
+from preprocessing.config import AS_OF
 from preprocessing.config_io import parse_config
 from trainer.config import TrainerSections
-from trainer.item_table import AS_OF
 
 USERS, ITEMS, GROUPS, UNSEEN = 48, 64, 4, 4
 """UNSEEN: the last items of the table have no training example."""

@@ -11,7 +11,7 @@ from preprocessing.features import Feature, Kind, Side
 from tests.trainer.synthetic import make_config
 from trainer.keras_gate import tf
 from trainer.layers.embeddings import FeatureEmbeddings
-from trainer.layers.history import HistoryMean
+from trainer.layers.history import Histories, HistoryMean
 
 ALL = make_config(Path()).feature_list
 # Item row r has vocabulary index INDEX[r]; item 5's id is unknown to the vocabulary.
@@ -35,13 +35,17 @@ def recent(embeddings: FeatureEmbeddings, max_length: int = 4) -> HistoryMean:
     return HistoryMean(sequence, ALL.get("product"), embeddings, INDEX)
 
 
+def read(histories: object) -> Histories:
+    return Histories.read(tf.constant(histories, tf.int32))
+
+
 def table(embeddings: FeatureEmbeddings, name: str = "product") -> np.ndarray:
     return np.asarray(embeddings.table(ALL.get(name)))
 
 
 def test_starts_as_the_plain_mean(embeddings: FeatureEmbeddings) -> None:
     rows = table(embeddings)
-    output = recent(embeddings)(tf.constant([[1, 2, 4, 0], [3, 0, 0, 0]])).numpy()
+    output = recent(embeddings)(read([[1, 2, 4, 0], [3, 0, 0, 0]])).numpy()
     np.testing.assert_allclose(output[0], (rows[3] + rows[1] + rows[4]) / 3, rtol=1e-5)
     np.testing.assert_allclose(output[1], rows[2], rtol=1e-5)
 
@@ -50,7 +54,7 @@ def test_weights_belong_to_recency(embeddings: FeatureEmbeddings) -> None:
     layer, rows = recent(embeddings), table(embeddings)
     # The newest weighs exp(log 3) = 3, the one before exp(0) = 1.
     layer.place_weights.assign([np.log(3.0), 0.0, 5.0, 5.0])
-    output = layer(tf.constant([[1, 2, 0]])).numpy()
+    output = layer(read([[1, 2, 0]])).numpy()
     np.testing.assert_allclose(output[0], (1 * rows[3] + 3 * rows[1]) / 4, rtol=1e-5)
 
 
@@ -58,14 +62,14 @@ def test_padding_may_stand_anywhere(embeddings: FeatureEmbeddings) -> None:
     layer = recent(embeddings)
     layer.place_weights.assign([2.0, 1.0, 0.5, 0.0])
     histories = [[1, 2, 4, 0, 0], [0, 0, 1, 2, 4], [1, 0, 2, 0, 4]]
-    output = layer(tf.constant(histories)).numpy()
+    output = layer(read(histories)).numpy()
     np.testing.assert_allclose(output[1], output[0], rtol=1e-5)
     np.testing.assert_allclose(output[2], output[0], rtol=1e-5)
 
 
 def test_only_the_newest_count(embeddings: FeatureEmbeddings) -> None:
     rows = table(embeddings)
-    output = recent(embeddings, max_length=2)(tf.constant([[1, 2, 3, 4, 0]])).numpy()
+    output = recent(embeddings, max_length=2)(read([[1, 2, 3, 4, 0]])).numpy()
     np.testing.assert_allclose(output[0], (rows[2] + rows[4]) / 2, rtol=1e-5)
 
 
@@ -73,13 +77,13 @@ def test_only_the_newest_count(embeddings: FeatureEmbeddings) -> None:
 def test_empty_history_is_the_row_of_index_0(
     embeddings: FeatureEmbeddings, history: object
 ) -> None:
-    output = recent(embeddings)(tf.constant(history, tf.int32)).numpy()
+    output = recent(embeddings)(read(history)).numpy()
     np.testing.assert_allclose(output[0], table(embeddings)[0], rtol=1e-6)
 
 
 def test_an_item_unknown_to_the_vocabulary_still_counts(embeddings: FeatureEmbeddings) -> None:
     rows = table(embeddings)
-    output = recent(embeddings)(tf.constant([[5, 1]])).numpy()
+    output = recent(embeddings)(read([[5, 1]])).numpy()
     np.testing.assert_allclose(output[0], (rows[0] + rows[3]) / 2, rtol=1e-5)
 
 
@@ -87,7 +91,7 @@ def test_multivalued_items(embeddings: FeatureEmbeddings) -> None:
     weights = tf.constant([[0, 0], [1.0, 3.0], [2.0, 0], [0, 0], [1.0, 0], [0, 0]])
     layer = HistoryMean(ALL.get("recent_tags"), ALL.get("tags"), embeddings, TAGS, weights)
     rows = table(embeddings, "tags")
-    output = layer(tf.constant([[1, 2, 0], [0, 0, 0], [3, 0, 0]])).numpy()
+    output = layer(read([[1, 2, 0], [0, 0, 0], [3, 0, 0]])).numpy()
     of_first = rows[1] / 4 + rows[2] * 3 / 4
     np.testing.assert_allclose(output[0], (of_first + rows[3]) / 2, rtol=1e-5)
     np.testing.assert_allclose(output[1], rows[0], rtol=1e-6)
@@ -105,7 +109,7 @@ def test_gradient_reaches_the_shared_table_and_the_places(
     @tf.function(autograph=False)
     def gradients() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         with tf.GradientTape() as tape:
-            loss = tf.reduce_sum(layer(tf.constant([[1, 2, 4], [2, 0, 0]])) ** 2)
+            loss = tf.reduce_sum(layer(read([[1, 2, 4], [2, 0, 0]])) ** 2)
         of_table, of_places = tape.gradient(loss, [embeddings.table(shared), layer.place_weights])
         assert isinstance(of_table, tf.IndexedSlices)
         return of_table.values, of_table.indices, of_places
@@ -118,7 +122,7 @@ def test_gradient_reaches_the_shared_table_and_the_places(
 
 def test_gradient_of_the_places_is_the_numeric_one(embeddings: FeatureEmbeddings) -> None:
     layer = recent(embeddings)
-    history = tf.constant([[1, 2, 4, 0], [3, 1, 0, 0]])
+    history = read([[1, 2, 4, 0], [3, 1, 0, 0]])
     embeddings.table(ALL.get("product")).assign(
         np.random.default_rng(0).normal(size=(6, 8)).astype(np.float32)
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from trainer.functional.similarity import l2_normalize
 from trainer.functional.similarity import scores as inner_products
@@ -47,19 +47,44 @@ def sampled_softmax(
                 f"scores: expected at least as many candidates as rows, received {scores.shape}; "
                 "pass positive_index where the positives are not on the diagonal"
             )
-        positive_index = tf.range(tf.shape(scores)[0])
-    # With the row maximum taken off first nothing overflows, and at logits of 1e30 a tie still
-    # costs log 2 (logsumexp minus score would round it away). TensorFlow's fused sparse softmax
-    # gives the same values; on 2 CPU cores at 1024 x 1024 this took 11 ms with gradients against
-    # its 14, of which 7 are the matrix products.
-    shifted = scores - tf.stop_gradient(tf.reduce_max(scores, axis=1, keepdims=True))
-    log_normalizer = tf.math.log(tf.reduce_sum(tf.exp(shifted), axis=1))
-    losses = log_normalizer - tf.gather(shifted, positive_index, batch_dims=1)
+    losses = _negative_log_softmax(scores, positive_index)
     if weights is not None:
         losses = losses * tf.cast(weights, losses.dtype)
     if reduction == "none":
         return losses
     return tf.math.divide_no_nan(tf.reduce_sum(losses), tf.cast(tf.shape(losses)[0], losses.dtype))
+
+
+def _negative_log_softmax(scores: tf.Tensor, positive_index: tf.Tensor | None) -> tf.Tensor:
+    """`[B]` -log P(positive_i), with the gradient P - one_hot written out; None is the diagonal.
+
+    With the row maximum taken off first nothing overflows, and at logits of 1e30 a tie still costs
+    log 2 (logsumexp minus score would round it away). The exponentials are kept for the gradient:
+    TensorFlow's fused sparse softmax gives the same values in 1.5 times the time.
+    """
+
+    @tf.custom_gradient
+    def of(scores: tf.Tensor) -> Any:
+        shifted = scores - tf.reduce_max(scores, axis=1, keepdims=True)
+        exponentials = tf.exp(shifted)
+        normalizer = tf.reduce_sum(exponentials, axis=1)
+        if positive_index is None:
+            positives = tf.linalg.diag_part(shifted)
+        else:
+            positives = tf.gather(shifted, positive_index, batch_dims=1)
+
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            of_scores = exponentials * (upstream / normalizer)[:, tf.newaxis]
+            if positive_index is None:  # set_diag works in place, a scatter copies: 1.3 of 36 ms
+                diagonal = tf.linalg.diag_part(of_scores) - upstream
+                return tf.linalg.set_diag(of_scores, diagonal)
+            rows = tf.range(tf.shape(positive_index)[0], dtype=positive_index.dtype)
+            at = tf.stack([rows, positive_index], axis=1)
+            return tf.tensor_scatter_nd_sub(of_scores, at, upstream)
+
+        return tf.math.log(normalizer) - positives, gradient
+
+    return of(scores)
 
 
 def contrastive(view_a: tf.Tensor, view_b: tf.Tensor, temperature: float | tf.Tensor) -> tf.Tensor:

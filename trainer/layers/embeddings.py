@@ -92,7 +92,12 @@ class FeatureEmbeddings(keras.layers.Layer):
             counted *= weights
         shape = tf.shape(values)
         width = [-1, shape[-1]]
-        means = weighted_mean(table, tf.reshape(values, width), tf.reshape(counted, width))
+        values, counted = tf.reshape(values, width), tf.reshape(counted, width)
+        # Where nothing counts, the first value stands: padding, whatever was weighted with 0.
+        values = tf.where(tf.reduce_any(counted > 0, axis=1, keepdims=True), values, 0)
+        distinct, positions = tf.unique(tf.reshape(values, [-1]))
+        positions = tf.reshape(positions, tf.shape(values))
+        means = weighted_mean(tf.gather(table, distinct), positions, counted)
         return tf.reshape(means, tf.concat([shape[:-1], [table.shape[1]]], axis=0))
 
     def call(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:

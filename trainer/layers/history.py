@@ -2,16 +2,46 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from preprocessing.features import Feature
 from trainer.keras_gate import keras, tf
 from trainer.layers.embeddings import FeatureEmbeddings
 from trainer.layers.pooling import weighted_mean
 
 
+class Histories(NamedTuple):
+    """The histories of a batch, read once for all features that look at them.
+
+    Attributes:
+      items: `[U]` distinct item rows, padding among them.
+      positions: `[B, L]` where in `items` each item of a history stands.
+      is_item: `[B, L]` float 1 or 0 of padding.
+      age: `[B, L]` how many items of the history are newer.
+    """
+
+    items: tf.Tensor
+    positions: tf.Tensor
+    is_item: tf.Tensor
+    age: tf.Tensor
+
+    @classmethod
+    def read(cls, history: tf.Tensor) -> Histories:
+        """Takes `[B, L]` item rows, oldest first; zeros are padding wherever they stand."""
+        # A history without columns (all empty, unpadded) has no first place to read index 0 at.
+        history = tf.pad(history, [[0, 0], [0, tf.cast(tf.shape(history)[1] == 0, tf.int32)]])
+        is_item = tf.cast(history != 0, tf.int32)
+        age = tf.cumsum(is_item, axis=1, reverse=True, exclusive=True)
+        items, positions = tf.unique(tf.reshape(history, [-1]))
+        return cls(
+            items, tf.reshape(positions, tf.shape(history)), tf.cast(is_item, tf.float32), age
+        )
+
+
 class HistoryMean(keras.layers.Layer):
     """One sequence feature: rows -> an item feature -> its shared embedding -> weighted mean.
 
-    The weight of an item depends on its place p, 0 for the newest: exp(w_p) / sum over the history
+    The weight of an item depends on its age p, 0 for the newest: exp(w_p) / sum over the history
     of exp(w). The w start at 0, a plain mean. An empty history gives the row of index 0.
     """
 
@@ -45,29 +75,14 @@ class HistoryMean(keras.layers.Layer):
         """Columns of the output."""
         return int(self._embeddings.table(self._item_feature).shape[1])
 
-    def call(self, history: tf.Tensor) -> tf.Tensor:
-        """Pools histories.
-
-        Args:
-          history: `[B, L]` item rows, oldest first; zeros are padding wherever they stand.
-
-        Returns:
-          `[B, D]`.
-        """
-        # A history without columns (all empty, unpadded) has no first place to read index 0 at.
-        history = tf.pad(history, [[0, 0], [0, tf.cast(tf.shape(history)[1] == 0, tf.int32)]])
-        is_item = tf.cast(history != 0, tf.int32)
-        place = tf.cumsum(is_item, axis=1, reverse=True, exclusive=True)
+    def call(self, histories: Histories) -> tf.Tensor:
+        """Pools histories: `[B, D]`."""
         longest = self._sequence.max_length
-        counts = tf.cast(is_item, tf.float32) * tf.cast(place < longest, tf.float32)
-        weights = counts * tf.gather(tf.exp(self.place_weights), tf.minimum(place, longest - 1))
-        values = tf.gather(self._item_values, history)
-        if not self._item_feature.is_multivalued:
-            return weighted_mean(self._embeddings.table(self._item_feature), values, weights)
-        of_items = None if self._item_weights is None else tf.gather(self._item_weights, history)
-        vectors = self._embeddings.lookup(self._item_feature, values, of_items)
-        total = tf.reduce_sum(weights, axis=1, keepdims=True)
-        pooled = tf.einsum("bl,bld->bd", tf.math.divide_no_nan(weights, total), vectors)
-        return tf.where(
-            total > 0, pooled, tf.gather(self._embeddings.table(self._item_feature), [0])
+        counts = histories.is_item * tf.cast(histories.age < longest, tf.float32)
+        of_age = tf.gather(tf.exp(self.place_weights), tf.minimum(histories.age, longest - 1))
+        weights = (
+            None if self._item_weights is None else tf.gather(self._item_weights, histories.items)
         )
+        values = tf.gather(self._item_values, histories.items)
+        vectors = self._embeddings.lookup(self._item_feature, values, weights)
+        return weighted_mean(vectors, histories.positions, counts * of_age)
