@@ -122,7 +122,12 @@ class BeamJob:
         return sorted(Path(out).glob("from-*.parquet")), workers.kept(done)
 
     def write_examples(
-        self, groups: list[Group], rules: examples.Rules, graph: Path, out: Path
+        self,
+        groups: list[Group],
+        rules: examples.Rules,
+        first_users: dict[int, int],
+        graph: Path,
+        out: Path,
     ) -> dict[str, int]:
         """Writes training examples and queries as TFRecord shards; gives the rows of each split."""
         done = self._result("written")
@@ -133,13 +138,13 @@ class BeamJob:
             self._transform_context(set(examples.passthrough_schema().names)),
         ):
             rows = pipeline | beam.Create(groups) | beam.Reshuffle()
-            rows |= "Rows" >> beam.ParDo(workers.ExampleRows(self._config, rules))
+            rows |= "Rows" >> beam.ParDo(workers.ExampleRows(self._config, rules, first_users))
             analyzed = pipeline | tft_beam.ReadTransformFn(str(graph))
             (transformed, _meta) = ((rows, adapter), analyzed) | tft_beam.TransformDataset(
                 output_record_batches=True
             )
-            histories = self._config.feature_list.history_length > 0
-            counts = transformed | "Write" >> beam.ParDo(workers.WriteExamples(str(out), histories))
+            unused = examples.unused_fields(self._config)
+            counts = transformed | "Write" >> beam.ParDo(workers.WriteExamples(str(out), unused))
             _ = (
                 counts
                 | beam.CombinePerKey(sum)

@@ -55,16 +55,16 @@ def canonical(
 
 
 def distinct(table: pa.Table, key: str) -> tuple[pa.Table, list[dict[str, Any]]]:
-    """The first row of each key; rows without a key and repeated ones are refused."""
+    """The first row of each key; rows without a key and repeated ones are rejected."""
     keys = table[key].combine_chunks()
     missing = pc.is_null(keys).to_numpy(zero_copy_only=False)
     codes = np.asarray(pc.fill_null(keys.dictionary_encode().indices, -1))
     first = np.zeros(len(keys), bool)
     first[np.unique(codes, return_index=True)[1]] = True
-    refused = np.flatnonzero(missing | ~first)
-    reasons = [f"missing {key}" if missing[at] else f"repeated {key}" for at in refused]
+    bad = np.flatnonzero(missing | ~first)
+    reasons = [f"missing {key}" if missing[at] else f"repeated {key}" for at in bad]
     rejected = [
         {"reason": reason, "source": f"{key}s", "row": int(at), "values": {key: keys[at].as_py()}}
-        for reason, at in zip(reasons, refused, strict=True)
+        for reason, at in zip(reasons, bad, strict=True)
     ]
     return table.filter(pa.array(first & ~missing)).combine_chunks(), rejected

@@ -54,6 +54,15 @@ class InteractionColumns(Section):
     split: str | None = Field(None, description="predefined split: train, validation or test")
 
 
+class RefusedConfig(Section):
+    """Which interactions are refusals: items that the user was shown and did not want."""
+
+    column: str | None = Field(None, description="column of the log, default: columns.reward")
+    at_most: float = Field(
+        allow_inf_nan=False, description="interactions with this value or a lower one"
+    )
+
+
 class DataConfig(Section):
     """The sources: a log, a catalogue (optional) and a table of users (optional)."""
 
@@ -76,7 +85,31 @@ class DataConfig(Section):
     min_reward: float | None = Field(
         None, description="interactions with a lower reward are no positives"
     )
+    refused: RefusedConfig | None = Field(
+        None, description="interactions that are explicit negatives, default: none"
+    )
     reward_weights: bool = Field(False, description="weigh training examples by their reward")
+
+    @property
+    def refused_column(self) -> str | None:
+        """The column that tells refusals, None where there are none."""
+        return (self.refused.column or self.columns.reward) if self.refused else None
+
+    @model_validator(mode="after")
+    def _check(self) -> DataConfig:
+        if self.refused is None:
+            return self
+        if self.refused_column is None:
+            raise ValueError(
+                "expected refused.column or columns.reward to name the column of refusals, received neither"
+            )
+        same = self.refused_column == self.columns.reward
+        if same and self.min_reward is not None and self.refused.at_most >= self.min_reward:
+            raise ValueError(
+                f"expected refused.at_most below min_reward={self.min_reward:g}, which reads the same column, "
+                f"received {self.refused.at_most:g}: an interaction is a positive or a refusal"
+            )
+        return self
 
 
 class SplitConfig(Section):
@@ -120,6 +153,9 @@ class PreprocessConfig(Section):
     min_user_count: PositiveInt = Field(1, description="users with fewer interactions are dropped")
     half_life_days: PositiveFloat = Field(
         30.0, description="recent counts of items: an event weighs 2^(-age / half-life)"
+    )
+    max_refused: PositiveInt = Field(
+        8, description="refusals that a training example carries at most, the newest"
     )
     max_rejected_fraction: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
     sample_users: Fraction | None = Field(

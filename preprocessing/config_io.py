@@ -20,12 +20,15 @@ SECTIONS = frozenset(
         "features",
         "preprocess",
         "towers",
+        "prior",
         "loss",
+        "negatives",
         "ssl",
         "train",
         "evaluate",
         "export",
         "serve",
+        "ablate",
     ]
 )
 """Every top-level key that some package reads; a package ignores the sections of the others."""

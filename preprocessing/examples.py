@@ -10,15 +10,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from preprocessing import splits
+from preprocessing import ragged, refusals, splits
 from preprocessing.columns import empty_lists
 from preprocessing.config import DataSections
 from preprocessing.features import Feature, FeatureList, Kind, Side
+from preprocessing.refusals import Refusals
 from preprocessing.schema import arrow_schema
 
 PLACE = "place"
 """Split and partition of a row."""
-TRAIN_FIELDS = ("item", "reward", "timestamp", "history")
+TRAIN_FIELDS = ("item", "reward", "timestamp", "history", "user_row", "refused")
 QUERY_FIELDS = ("user", "history", "targets", "seen", "seen_counts")
 """What a row carries past the transform graph."""
 
@@ -43,10 +44,19 @@ class Partition:
     item: NDArray[Any]
     time: NDArray[Any]
     split: NDArray[Any]
+    refusals: Refusals
+
+    @property
+    def training_users(self) -> NDArray[Any]:
+        """The user of each training interaction [n], numbered from 0 in this partition."""
+        numbers: NDArray[Any] = np.unique(
+            self.user[self.split == splits.TRAIN], return_inverse=True
+        )[1]
+        return numbers
 
 
 def sort_and_split(table: pa.Table, config: DataSections, rules: Rules) -> Partition:
-    """Filter, sort and divide the interactions of a partition."""
+    """Filter, sort and divide the interactions of a partition, its refusals apart from the rest."""
     table = table.combine_chunks()
     if len(rules.dropped_items):
         table = table.filter(
@@ -54,13 +64,21 @@ def sort_and_split(table: pa.Table, config: DataSections, rules: Rules) -> Parti
         )
     codes = np.asarray(table["user"].combine_chunks().dictionary_encode().indices)
     order = np.lexsort((np.asarray(table["order"]), np.asarray(table["time"]), codes))
+    is_refusal = np.asarray(table["refused"])[order]
+    apart, order = order[is_refusal], order[~is_refusal]
+    refused = Refusals(
+        codes[apart],
+        np.asarray(table["item"])[apart].astype(np.int64),
+        np.asarray(table["time"])[apart],
+    )
     order = order[splits.keep_frequent(codes[order], config.preprocess.min_user_count)]
     table = table.take(pa.array(order)).combine_chunks()
     user, time = codes[order], np.asarray(table["time"])
     split = splits.assign(
         config.preprocess.split, rules.bounds, user, time, np.asarray(table["split"])
     )
-    return Partition(table, user, np.asarray(table["item"]).astype(np.int64), time, split)
+    item = np.asarray(table["item"]).astype(np.int64)
+    return Partition(table, user, item, time, split, refused)
 
 
 def training_rows(part: Partition, config: DataSections) -> NDArray[Any]:
@@ -94,26 +112,51 @@ def histories(
     now_start, now_size = splits.runs(instant)
     now = np.repeat(now_start, now_size)
     sizes = np.minimum(now - start, length)
-    return _ragged(now - sizes, sizes, item)
+    return ragged.slices(now - sizes, sizes, item)
 
 
 def training_batch(
-    part: Partition, users: Users, config: DataSections, number: int
+    part: Partition,
+    users: Users,
+    config: DataSections,
+    rules: Rules,
+    number: int,
+    first_user: int = 0,
 ) -> pa.RecordBatch:
-    """Raw query features and example fields of the training interactions of a partition."""
+    """Raw query features and example fields of the training interactions of a partition.
+
+    Args:
+      part: sorted interactions.
+      users: raw features.
+      config: names and bounds.
+      rules: of the whole log.
+      number: of the partition.
+      first_user: number of its first training user among those of all partitions; 0 where it is not known yet.
+    """
     log = np.flatnonzero(part.split == splits.TRAIN)
     offsets, items = histories(
         part.user[log], part.item[log], part.time[log], config.feature_list.history_length
     )
     chosen = training_rows(part, config)
     at = np.searchsorted(log, chosen)
-    history = _take_lists(offsets, items, at)
+    history = ragged.take(offsets, items, at)
+    user_rows = part.training_users[at]
+    refused = refusals.newest(
+        part.refusals,
+        part.user[log],
+        part.item[log],
+        part.time[log],
+        rules.bounds[0] if rules.bounds else None,
+        config.preprocess.max_refused,
+    )
     reward = np.asarray(part.table["reward"])[chosen]
     fields = {
-        "item": _singles(pa.array(part.item[chosen])),
-        "reward": _singles(pa.array(reward, pa.float32())),
-        "timestamp": _singles(pa.array(part.time[chosen] // 1_000_000)),
+        "item": ragged.singles(pa.array(part.item[chosen])),
+        "reward": ragged.singles(pa.array(reward, pa.float32())),
+        "timestamp": ragged.singles(pa.array(part.time[chosen] // 1_000_000)),
         "history": history,
+        "user_row": ragged.singles(pa.array(first_user + user_rows, pa.int64())),
+        "refused": ragged.take(*refused, user_rows),
     }
     return _batch(part, users, config, chosen, (splits.TRAIN, number), fields)
 
@@ -133,15 +176,15 @@ def query_batch(
     )
     kept = np.minimum(high - low, config.feature_list.history_length)
     past = part.item[earlier]
-    seen_offsets, seen, counts = _distinct(low, high - low, past)
-    target_offsets, targets, _ = _distinct(starts, sizes, part.item[later])
+    seen_offsets, seen, counts = ragged.distinct(low, high - low, past)
+    target_offsets, targets, _ = ragged.distinct(starts, sizes, part.item[later])
     names = part.table["user"].combine_chunks().take(pa.array(chosen)).cast(pa.large_binary())
     fields = {
-        "user": _singles(names),
-        "history": _large_list(*_ragged(high - kept, kept, past)),
-        "targets": _large_list(target_offsets, targets),
-        "seen": _large_list(seen_offsets, seen),
-        "seen_counts": _large_list(seen_offsets, counts),
+        "user": ragged.singles(names),
+        "history": ragged.large_list(*ragged.slices(high - kept, kept, past)),
+        "targets": ragged.large_list(target_offsets, targets),
+        "seen": ragged.large_list(seen_offsets, seen),
+        "seen_counts": ragged.large_list(seen_offsets, counts),
     }
     return _batch(part, users, config, chosen, (split, number), fields)
 
@@ -167,12 +210,22 @@ class Users:
         self, feature: Feature, keys: pa.Array, found: pa.Array | None
     ) -> dict[str, pa.Array]:
         if feature.source in self._own and feature.kind in (Kind.ID, Kind.CATEGORICAL):
-            return {feature.name: _singles(keys.cast(pa.large_binary()))}
+            return {feature.name: ragged.singles(keys.cast(pa.large_binary()))}
         names = [feature.name, feature.weights_name] if feature.weights_name else [feature.name]
         assert self._table is not None and found is not None  # the configuration was checked for it
         return {
-            name: _lists_of(self._table[name].combine_chunks(), found) for name in names if name
+            name: ragged.take_or_empty(self._table[name].combine_chunks(), found)
+            for name in names
+            if name
         }
+
+
+def unused_fields(config: DataSections) -> set[str]:
+    """Fields that the examples of a configuration do not have."""
+    return {
+        *(() if config.feature_list.history_length else ("history",)),
+        *(() if config.data.refused else ("refused",)),
+    }
 
 
 def passthrough_schema() -> pa.Schema:
@@ -200,7 +253,7 @@ def _batch(
     raw = users.columns(keys, features.of(Side.QUERY))
     schema = batch_schema(features)
     rows = len(chosen)
-    columns = {**fields, PLACE: _large_list(np.arange(rows + 1) * 2, np.tile(place, rows))}
+    columns = {**fields, PLACE: ragged.large_list(np.arange(rows + 1) * 2, np.tile(place, rows))}
     for name, column in raw.items():
         columns[name] = column
     for field in schema:
@@ -215,60 +268,3 @@ def _batch(
             else empty_lists(rows, field.type.value_type)
         )
     return pa.RecordBatch.from_arrays([columns[f.name].cast(f.type) for f in schema], schema=schema)
-
-
-def _distinct(
-    starts: NDArray[Any], sizes: NDArray[Any], items: NDArray[Any]
-) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Distinct items of each slice by first occurrence: offsets, items and how often."""
-    offsets, flat = _ragged(starts, sizes, items)
-    rows = np.repeat(np.arange(len(starts)), np.diff(offsets))
-    pairs = rows * (flat.max(initial=0) + 1) + flat
-    _, first, counts = np.unique(pairs, return_index=True, return_counts=True)
-    order = np.argsort(first)
-    first, counts = first[order], counts[order]
-    return (
-        np.concatenate([[0], np.cumsum(np.bincount(rows[first], minlength=len(starts)))]),
-        flat[first],
-        counts,
-    )
-
-
-def _ragged(
-    starts: NDArray[Any], sizes: NDArray[Any], values: NDArray[Any]
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The slices ``values[start : start + size]`` one after the other, with their offsets."""
-    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    flat = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], sizes)
-    return offsets, values[flat]
-
-
-def _take_lists(offsets: NDArray[Any], values: NDArray[Any], rows: NDArray[Any]) -> pa.Array:
-    return _large_list(*_ragged(offsets[rows], offsets[rows + 1] - offsets[rows], values))
-
-
-def _lists_of(column: pa.Array, rows: pa.Array) -> pa.Array:
-    """Lists of the given rows; a null row is an empty list."""
-    valid = pc.is_valid(rows).to_numpy(zero_copy_only=False)
-    at = pc.fill_null(rows, 0).to_numpy(zero_copy_only=False)
-    offsets = column.offsets.to_numpy().astype(np.int64)
-    sizes = (
-        np.where(valid, offsets[at + 1] - offsets[at], 0)
-        if len(column)
-        else np.zeros(len(rows), np.int64)
-    )
-    starts = offsets[at] if len(column) else sizes
-    where, taken = _ragged(starts, sizes, np.arange(offsets[-1]) if len(column) else sizes[:0])
-    return pa.LargeListArray.from_arrays(
-        pa.array(where), column.values.take(pa.array(taken, pa.int64()))
-    )
-
-
-def _large_list(offsets: NDArray[Any], values: NDArray[Any]) -> pa.Array:
-    return pa.LargeListArray.from_arrays(
-        pa.array(offsets, pa.int64()), pa.array(values, pa.int64())
-    )
-
-
-def _singles(values: pa.Array) -> pa.Array:
-    return pa.LargeListArray.from_arrays(pa.array(np.arange(len(values) + 1), pa.int64()), values)

@@ -24,6 +24,8 @@ RESERVED_NAMES = frozenset(
         "seen",
         "seen_counts",
         "user",
+        "user_row",
+        "refused",
         "place",
         "row",
         "title",

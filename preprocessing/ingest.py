@@ -1,4 +1,4 @@
-"""From a source batch of the log to canonical interactions, with the refused rows and their reasons."""
+"""From a source batch of the log to canonical interactions, with the rejected rows and their reasons."""
 
 from __future__ import annotations
 
@@ -25,16 +25,21 @@ REASONS = (
     "unparsable time",
     "reward is not a number",
     "unknown split",
+    "refusal is not a number",
 )
 _HASH_RANGE = 1 << 20
 
 
 @dataclass(frozen=True)
 class Ingested:
-    """What a batch became: interactions, refused rows and how many were set aside on purpose."""
+    """What a batch became: interactions, rejected rows and how many were set aside on purpose.
+
+    Refusals are among the interactions, told apart by the column ``refused``.
+    """
 
     interactions: pa.RecordBatch
     rejected: list[dict[str, Any]]
+    refused: int
     below_min_reward: int
     not_sampled: int
 
@@ -48,6 +53,7 @@ def source_columns(config: DataSections) -> list[str]:
     """The columns of the log that are read."""
     columns = config.data.columns
     own = [columns.user, columns.item, columns.timestamp, columns.reward, columns.split]
+    own.append(config.data.refused_column)
     for feature in context_features(config):
         own += [feature.source, feature.weights_column]
     return list(dict.fromkeys(name for name in own if name))
@@ -72,7 +78,7 @@ def canonical(
 
     Returns:
       Columns user (large_string), item (int32 row), time (int64 microseconds), reward (float32), order (int64),
-      split (int8, -1 where the method decides later) and the raw context features.
+      split (int8, -1 where the method decides later), refused (bool) and the raw context features.
     """
     columns = config.data.columns
 
@@ -91,18 +97,26 @@ def canonical(
         else np.full(batch.num_rows, -1, np.int8)
     )
 
+    refused, judged = np.zeros(batch.num_rows, bool), np.ones(batch.num_rows, bool)
+    if config.data.refused and config.data.refused_column:
+        name = config.data.refused_column
+        verdicts = rewards if name == columns.reward else numbers(field(name))
+        refused, judged = verdicts <= config.data.refused.at_most, np.isfinite(verdicts)
+
     has_user = pc.is_valid(users).to_numpy(zero_copy_only=False)
     has_item = pc.is_valid(items).to_numpy(zero_copy_only=False)
-    checks = [has_user, has_item, rows > 0, readable, np.isfinite(rewards), split > -2]
+    # Of refusals the split is not read: training carries those of its period.
+    in_split = refused | (split > -2)
+    checks = [has_user, has_item, rows > 0, readable, np.isfinite(rewards), in_split, judged]
     failed = np.argmin(
         np.stack([*checks, np.zeros(batch.num_rows, bool)]), axis=0
     )  # the first check that fails
     bad = failed < len(checks)
-    rejected = _refusals(batch, np.flatnonzero(bad), failed, unit.path, first_row)
+    rejected = _rejected(batch, np.flatnonzero(bad), failed, unit.path, first_row)
 
     low = np.zeros(batch.num_rows, bool)
     if config.data.min_reward is not None:
-        low = ~bad & (rewards < config.data.min_reward)
+        low = ~bad & ~refused & (rewards < config.data.min_reward)
     keep = ~bad & ~low
     skipped = 0
     if config.preprocess.sample_users is not None:
@@ -118,10 +132,13 @@ def canonical(
         "reward": pa.array(rewards, pa.float32()),
         "order": pa.array((unit.ordinal << 40) + first_row + np.arange(batch.num_rows), pa.int64()),
         "split": pa.array(split, pa.int8()),
+        "refused": pa.array(refused),
         **raw_features(batch, context_features(config)),
     }
     whole = pa.RecordBatch.from_arrays(list(arrays.values()), list(arrays))
-    return Ingested(whole.filter(pa.array(keep)), rejected, int(low.sum()), skipped)
+    return Ingested(
+        whole.filter(pa.array(keep)), rejected, int((keep & refused).sum()), int(low.sum()), skipped
+    )
 
 
 def _split_codes(column: pa.Array) -> NDArray[Any]:
@@ -139,12 +156,12 @@ def _split_codes(column: pa.Array) -> NDArray[Any]:
     )
 
 
-def _refusals(
-    batch: pa.RecordBatch, refused: NDArray[Any], failed: NDArray[Any], origin: str, first_row: int
+def _rejected(
+    batch: pa.RecordBatch, bad: NDArray[Any], failed: NDArray[Any], origin: str, first_row: int
 ) -> list[dict[str, Any]]:
-    if not len(refused):
+    if not len(bad):
         return []
-    values = batch.take(pa.array(refused)).to_pylist()
+    values = batch.take(pa.array(bad)).to_pylist()
     return [
         {
             "reason": REASONS[failed[at] + 1],
@@ -152,5 +169,5 @@ def _refusals(
             "row": int(first_row + at),
             "values": row,
         }
-        for at, row in zip(refused, values, strict=True)
+        for at, row in zip(bad, values, strict=True)
     ]

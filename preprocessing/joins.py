@@ -38,11 +38,17 @@ def items(parts: Sequence[Path], catalogue: pa.Table, features: FeatureList, out
         writer.close()
 
 
-def pairs(parts: Path, out: Path) -> None:
-    """Write the user-item pairs of all partitions to one file, users numbered through."""
+def pairs(parts: Path, out: Path) -> dict[int, int]:
+    """Write the user-item pairs of all partitions to one file, users numbered through.
+
+    Returns:
+      The number of the first user of each partition: with it an example finds its user among all.
+    """
     writer, first = None, 0
+    firsts: dict[int, int] = {}
     for path in sorted(parts.glob("part-*.parquet")):
         part = pq.read_table(path)
+        firsts[int(path.stem.removeprefix("part-"))] = first
         users = part["user"].to_numpy() + first
         first = int(users.max(initial=first - 1)) + 1
         part = part.set_column(0, "user", pa.array(users))
@@ -50,3 +56,4 @@ def pairs(parts: Path, out: Path) -> None:
         writer.write_table(part)
     if writer is not None:
         writer.close()
+    return firsts

@@ -35,12 +35,15 @@ from preprocessing.readers import find_files, plan
 from preprocessing.shuffle import read_streams
 from preprocessing.transform import ID_WEIGHT
 
+FORMAT = 2
+"""Rises with every change to what the same configuration writes."""
+
 
 def data_fingerprint(config: DataSections) -> str:
     """What the artifact depends on: the sections read here and the sources' names, sizes and times of change."""
     sections = config.model_dump(mode="json", include={"seed", "data", "features", "preprocess"})
     tables = [t for t in (config.data.interactions, config.data.items, config.data.users) if t]
-    return fingerprint(sections, [_source(table) for table in tables])
+    return fingerprint(FORMAT, sections, [_source(table) for table in tables])
 
 
 def preprocess(
@@ -94,14 +97,20 @@ class _Run:
         log_units, log_rows = plan(config.data.interactions, ingest.source_columns(config))
         partitions = max(1, math.ceil(log_rows / config.preprocess.rows_per_partition))
         with self._stages.stage("reading the catalogue"):
-            items, refused = self._items(log_units)
+            items, rejected = self._items(log_units)
             users = self._users(partitions)
         with self._stages.stage("checking and dividing the log"):
             statistics, log = self._job.ingest(
                 log_units, self._scratch / "keys.parquet", self._out / "rejected", partitions
             )
-        statistics.rejected.update(row["reason"] for row in refused)
+        statistics.rejected.update(row["reason"] for row in rejected)
         self._check_rejected(statistics)
+        if config.data.refused:
+            self._stages.console.print(
+                f"  {statistics.counters['refused']:,} of {statistics.counters['rows']:,} rows are "
+                "refusals",
+                highlight=False,
+            )
         rules = self._rules(statistics)
         groups: list[Group] = [
             (number, paths, users.get(number, [])) for number, paths in sorted(log.items())
@@ -118,15 +127,15 @@ class _Run:
             )
         with self._stages.stage("transforming items"):
             self._transform_items(items, train)
+        first_users = joins.pairs(self._scratch / "user_items", self._out / "user_items.parquet")
         for name in ingest.SPLITS:
             (self._out / "examples" / name).mkdir(parents=True)
         total = len(groups)
         done = self._counter("../examples/train/*.tfrecord")
         with self._stages.stage("writing examples", done, total):
             written = self._job.write_examples(
-                groups, rules, graph / "query", self._out / "examples"
+                groups, rules, first_users, graph / "query", self._out / "examples"
             )
-        joins.pairs(self._scratch / "user_items", self._out / "user_items.parquet")
         samples.write(self._out / "sample_queries.json", groups, rules, config, items["item"])
         counters = statistics.counters + train.counters
         return {
@@ -138,7 +147,7 @@ class _Run:
     def _items(self, log_units: list[Any]) -> tuple[pa.Table, list[dict[str, Any]]]:
         """The catalogue: key, title and raw features; rows are its order."""
         config = self._config
-        refused: list[dict[str, Any]] = []
+        rejected: list[dict[str, Any]] = []
         if config.data.items is None:
             keys = pa.array(self._job.collect_items(log_units), pa.large_string())
             batch = pa.RecordBatch.from_arrays([keys], [config.data.columns.item])
@@ -150,12 +159,12 @@ class _Run:
             found = read_streams(paths)
             if found is None:
                 raise LongtailError(f"{config.data.items.path} holds no items")
-            table, refused = catalogue.distinct(found, "item")
-        if refused:
-            lines = "".join(json.dumps(row) + "\n" for row in refused)
+            table, rejected = catalogue.distinct(found, "item")
+        if rejected:
+            lines = "".join(json.dumps(row) + "\n" for row in rejected)
             (self._out / "rejected" / "items.jsonl").write_text(lines)
         pq.write_table(table.select(["item"]), self._scratch / "keys.parquet")
-        return table, refused
+        return table, rejected
 
     def _users(self, partitions: int) -> dict[int, list[str]]:
         if self._config.data.users is None:

@@ -14,6 +14,7 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import TaggedOutput
@@ -28,8 +29,8 @@ from preprocessing.readers import Unit, read_unit
 from preprocessing.shuffle import PartitionWriters, read_batches, read_streams
 
 STATISTICS = "statistics"
-_KEPT_REFUSALS = 1_000
-"""Refused rows written a unit; all of them are counted."""
+_KEPT_REJECTED = 1_000
+"""Rejected rows written a unit; all of them are counted."""
 
 
 class ReadTable(beam.DoFn):
@@ -106,13 +107,13 @@ class IngestLog(beam.DoFn):
                 done = ingest.canonical(batch, self._config, self._items, unit, row)
                 row += batch.num_rows
                 self._count(statistics, done)
-                kept += done.rejected[: _KEPT_REFUSALS - len(kept)]
+                kept += done.rejected[: _KEPT_REJECTED - len(kept)]
                 writers.write(done.interactions, ingest.user_hash(done.interactions.column(0)))
         statistics.counters["rows"] += row + len(malformed)
         statistics.rejected[ingest.REASONS[0]] += len(malformed)
         kept += [
             {"reason": ingest.REASONS[0], "source": unit.path, "text": t}
-            for t in malformed[: _KEPT_REFUSALS - len(kept)]
+            for t in malformed[: _KEPT_REJECTED - len(kept)]
         ]
         if kept:
             with FileSystems.create(
@@ -124,14 +125,17 @@ class IngestLog(beam.DoFn):
 
     def _count(self, statistics: LogStatistics, done: ingest.Ingested) -> None:
         statistics.rejected.update(r["reason"] for r in done.rejected)
+        statistics.counters["refused"] += done.refused
         statistics.counters["below_min_reward"] += done.below_min_reward
         statistics.counters["not_sampled"] += done.not_sampled
-        statistics.counters["interactions"] += done.interactions.num_rows
-        statistics.times.add(np.asarray(done.interactions.column(2)))
+        counted = done.interactions
+        if done.refused:
+            refused = counted.column(counted.schema.get_field_index("refused"))
+            counted = counted.filter(pc.invert(refused))
+        statistics.counters["interactions"] += counted.num_rows
+        statistics.times.add(np.asarray(counted.column(2)))
         if self._config.preprocess.min_item_count > 1:
-            statistics.count_items(
-                "log", np.asarray(done.interactions.column(1)), len(self._items) + 1
-            )
+            statistics.count_items("log", np.asarray(counted.column(1)), len(self._items) + 1)
 
 
 class _PartitionWorker(beam.DoFn):
@@ -143,7 +147,7 @@ class _PartitionWorker(beam.DoFn):
     ) -> tuple[examples.Partition, examples.Users]:
         _, log, users = element
         table = read_streams(log)
-        assert table is not None  # a partition exists because it has interactions
+        assert table is not None  # a partition exists because it has rows
         known = read_streams(users)
         if known is not None:
             known, _ = catalogue.distinct(known, catalogue.KEY[Side.QUERY])
@@ -184,7 +188,7 @@ class TrainingRows(_PartitionWorker):
         )
         yield TaggedOutput(STATISTICS, statistics)
         if len(chosen):
-            batch = examples.training_batch(part, users, self._config, element[0])
+            batch = examples.training_batch(part, users, self._config, self._rules, element[0])
             rows = self._config.preprocess.batch_rows
             yield from (batch.slice(at, rows) for at in range(0, batch.num_rows, rows))
 
@@ -192,20 +196,28 @@ class TrainingRows(_PartitionWorker):
 class ExampleRows(_PartitionWorker):
     """A partition to the raw rows of its training examples and its validation and test queries."""
 
+    def __init__(
+        self, config: DataSections, rules: examples.Rules, first_users: dict[int, int]
+    ) -> None:
+        super().__init__(config, rules)
+        self._first_users = first_users
+
     def process(self, element: tuple[int, list[str], list[str]]) -> Iterator[pa.RecordBatch]:
         """Yields a record batch a split that has rows."""
         part, users = self._load(element)
-        batches = [examples.training_batch(part, users, self._config, element[0])]
+        number = element[0]
+        first = self._first_users[number]
+        batches = [examples.training_batch(part, users, self._config, self._rules, number, first)]
         for split in (splits.VALIDATION, splits.TEST):
-            batches.append(examples.query_batch(part, users, self._config, split, element[0]))
+            batches.append(examples.query_batch(part, users, self._config, split, number))
         yield from (batch for batch in batches if batch.num_rows)
 
 
 class WriteExamples(beam.DoFn):
     """Transformed rows of one split of one partition to a TFRecord shard; yields (split, rows)."""
 
-    def __init__(self, directory: str, histories: bool) -> None:
-        self._directory, self._histories = directory, histories
+    def __init__(self, directory: str, unused: set[str]) -> None:
+        self._directory, self._unused = directory, unused
 
     def process(self, element: tuple[pa.RecordBatch, Any]) -> Iterator[tuple[str, int]]:
         """Writes the shard; a retry writes the same file again."""
@@ -216,7 +228,7 @@ class WriteExamples(beam.DoFn):
         split, partition = place[0].as_py(), place[1].as_py()
         own = examples.TRAIN_FIELDS if split == splits.TRAIN else examples.QUERY_FIELDS
         drop = {*examples.TRAIN_FIELDS, *examples.QUERY_FIELDS, examples.PLACE} - set(own)
-        drop |= set() if self._histories else {"history"}
+        drop |= self._unused
         names = [n for n in batch.schema.names if n not in drop]
         kept = pa.RecordBatch.from_arrays(
             [batch.column(batch.schema.get_field_index(n)) for n in names], names
@@ -272,8 +284,7 @@ def kept(path: str) -> Any:
 
 
 def _write_pairs(part: examples.Partition, train: NDArray[Any], path: str) -> None:
-    user, item, time = part.user[train], part.item[train], part.time[train]
-    _, local = np.unique(user, return_inverse=True)
+    local, item, time = part.training_users, part.item[train], part.time[train]
     order = np.lexsort((time, item, local))
     start, size = splits.runs(local[order] * (int(item.max(initial=0)) + 1) + item[order])
     last = order[start + size - 1]

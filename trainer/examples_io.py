@@ -14,7 +14,7 @@ from trainer.keras_gate import tf
 from trainer.retrieval import Ragged
 from trainer.vocabulary import open_transform
 
-_TRAIN_FIELDS = {"item": tf.int64, "reward": tf.float32}
+_TRAIN_FIELDS = {"item": tf.int64, "reward": tf.float32, "user_row": tf.int64}
 _QUERY_FIELDS = ("targets", "seen", "seen_counts")
 _PARSED_AT_ONCE = 4096
 Columns = dict[str, "NDArray[Any] | Ragged"]
@@ -31,10 +31,16 @@ def query_spec(data_dir: Path) -> dict[str, Any]:
     return {**spec, "history": _ragged(tf.int64)}
 
 
-def training_spec(data_dir: Path) -> dict[str, Any]:
-    """Parse spec of a training example, without the timestamp: nothing in the model reads it."""
+def training_spec(data_dir: Path, *, with_refused: bool = False) -> dict[str, Any]:
+    """Parse spec of a training example, without the timestamp: nothing in the model reads it.
+
+    Args:
+      data_dir: finished preprocessing.
+      with_refused: whether the examples carry refusals, see `data.refused`.
+    """
     single = {name: tf.io.FixedLenFeature([], dtype) for name, dtype in _TRAIN_FIELDS.items()}
-    return {**query_spec(data_dir), **single}
+    refused = {"refused": _ragged(tf.int64)} if with_refused else {}
+    return {**query_spec(data_dir), **single, **refused}
 
 
 def evaluation_spec(data_dir: Path) -> dict[str, Any]:
@@ -56,6 +62,28 @@ def example_files(data_dir: Path, split: str) -> list[str]:
             "preprocessing.run)"
         )
     return sorted(str(path) for path in directory.glob("part-*.tfrecord"))
+
+
+def require_fields(file: str, spec: dict[str, Any]) -> None:
+    """Looks whether the examples are of this version and configuration, by the first of them.
+
+    A list that is absent would be parsed as an empty one, without a word.
+
+    Raises:
+      LongtailError: a field of supervision is absent.
+    """
+    try:
+        records = list(tf.data.TFRecordDataset(file).take(1).as_numpy_iterator())
+    except tf.errors.DataLossError as error:
+        raise _unparsable(file, error) from error
+    for record in records:
+        present = tf.train.Example.FromString(record).features.feature
+        absent = [name for name in ("user_row", "refused") if name in spec and name not in present]
+        if absent:
+            raise LongtailError(
+                f"expected {', '.join(absent)} in the examples of {Path(file).parent}, found none: "
+                "they are older or of another data.refused; run preprocess again"
+            )
 
 
 def read_columns(files: Sequence[str], spec: dict[str, Any]) -> Columns:
@@ -81,10 +109,7 @@ def read_columns(files: Sequence[str], spec: dict[str, Any]) -> Columns:
             for name, values in batch.items():
                 parts[name].append(_to_numpy(values))
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
-        raise LongtailError(
-            f"the examples in {Path(files[0]).parent} cannot be parsed ({error.message}): run "
-            "preprocess again"
-        ) from error
+        raise _unparsable(files[0], error) from error
     return {name: _join(parts[name], spec[name]) for name in spec}
 
 
@@ -102,6 +127,13 @@ def pad(lists: Ragged, width: int) -> NDArray[Any]:
         np.repeat(lists.row_splits[:-1] + sizes - kept, kept) + places
     ]
     return dense
+
+
+def _unparsable(file: str, error: Any) -> LongtailError:
+    return LongtailError(
+        f"the examples in {Path(file).parent} cannot be parsed ({error.message}): run preprocess "
+        "again"
+    )
 
 
 def _ragged(dtype: tf.DType) -> Any:

@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 
 from preprocessing.errors import LongtailError
 from trainer.config import TrainerSections
-from trainer.examples_io import evaluation_spec, example_files, pad, read_columns, training_spec
+from trainer.examples_io import (
+    evaluation_spec,
+    example_files,
+    pad,
+    read_columns,
+    require_fields,
+    training_spec,
+)
 from trainer.item_table import ItemTable
 from trainer.keras_gate import tf
 from trainer.retrieval import Ragged
@@ -35,11 +42,12 @@ class TrainingData:
 
         Args:
           data_dir: finished preprocessing.
-          config: `train`, `features` and `seed` are read.
+          config: `train`, `features`, `seed` and the refusals of `data` and `preprocess` are
+            read.
 
         Raises:
           LongtailError: there are no examples, fewer than a batch, or files that do not fit the
-          item counts.
+          item counts or the configuration.
         """
         self._data_dir, self._config = Path(data_dir), config
         self._files = example_files(self._data_dir, "train")
@@ -59,7 +67,12 @@ class TrainingData:
                 f"{self.num_examples}: lower train.batch_size"
             )
         self.steps_per_epoch = self.num_examples // batch
-        self._widths = {"history": config.feature_list.history_length}
+        self._spec = training_spec(self._data_dir, with_refused=config.data.refused is not None)
+        require_fields(self._files[0], self._spec)
+        self._widths = {
+            "history": config.feature_list.history_length,
+            "refused": config.preprocess.max_refused,
+        }
         for feature in config.feature_list.query_columns:
             if feature.is_multivalued:
                 self._widths[feature.name] = feature.max_length
@@ -76,8 +89,10 @@ class TrainingData:
 
         Returns:
           Dicts: query features `[B]` or `[B, n]`, `history [B, L]` (oldest first, zeros after),
-          `item [B]` int32 rows, `reward [B]`. A rest of an epoch smaller than a batch is left out
-          of that epoch.
+          `item [B]` int32 rows, `reward [B]`, `user_row [B]` int32 (the user's number in
+          `user_items.parquet`) and, where `data.refused` is set, `refused [B, max_refused]` int32
+          rows (oldest first, zeros after). A rest of an epoch smaller than a batch is left out of
+          that epoch.
         """
         first, skipped = divmod(start_step, self.steps_per_epoch)
         epochs = tf.data.Dataset.range(first, np.iinfo(np.int64).max)
@@ -88,7 +103,7 @@ class TrainingData:
         return epochs.flat_map(self._epoch_stream).skip(skipped).prefetch(_PREFETCHED)
 
     def _load(self) -> dict[str, tf.Tensor]:
-        read = read_columns(self._files, training_spec(self._data_dir))
+        read = read_columns(self._files, self._spec)
         found = len(read["item"])
         if found != self.num_examples:
             raise LongtailError(
@@ -124,7 +139,6 @@ class TrainingData:
     def _epoch_stream(self, epoch: tf.Tensor) -> tf.data.Dataset:
         """One epoch from files: their order is shuffled, then examples within the buffer."""
         train, seed = self._config.train, self._config.seed * _SEED_STRIDE + epoch
-        spec = training_spec(self._data_dir)
         files = tf.data.Dataset.from_tensor_slices(self._files).shuffle(len(self._files), seed=seed)
         records = files.interleave(
             tf.data.TFRecordDataset, cycle_length=_READERS, num_parallel_calls=2, deterministic=True
@@ -132,12 +146,10 @@ class TrainingData:
         batches = records.shuffle(train.shuffle_buffer, seed=seed).batch(
             train.batch_size, drop_remainder=True
         )
-        return batches.map(
-            lambda raw: self._parse(raw, spec), num_parallel_calls=2, deterministic=True
-        )
+        return batches.map(self._parse, num_parallel_calls=2, deterministic=True)
 
-    def _parse(self, raw: tf.Tensor, spec: dict[str, Any]) -> dict[str, tf.Tensor]:
-        parsed = tf.io.parse_example(raw, spec)
+    def _parse(self, raw: tf.Tensor) -> dict[str, tf.Tensor]:
+        parsed = tf.io.parse_example(raw, self._spec)
         if not self._widths["history"]:
             del parsed["history"]
         return {name: self._dense(name, values) for name, values in parsed.items()}

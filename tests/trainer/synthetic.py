@@ -1,13 +1,14 @@
 """A small `data/` directory in the format of docs/artifacts.md, with real TF-Transform outputs.
 
-Users of group g take items of category g, so a model has something to learn. The popularity of
-items falls with their row; the last items have no training example.
+Users of group g take items of category g, so a model has something to learn, and refuse some of the
+next category. The popularity of items falls with their row; the last items have no training example.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,7 @@ def write_data(data_dir: Path, seed: int = 0) -> None:
     pq.write_table(pa.table(items), data_dir / "items" / "items.parquet")
     examples = np.zeros(ITEMS + 1, np.int64)
     records: dict[str, list[bytes]] = {"train": [], "validation": [], "test": []}
+    pairs: Counter[tuple[int, int]] = Counter()
     for user in range(USERS):
         group = user % GROUPS
         own = np.flatnonzero(categories[: ITEMS - UNSEEN] == group) + 1
@@ -119,12 +121,15 @@ def write_data(data_dir: Path, seed: int = 0) -> None:
         taken = rng.choice(own, PER_USER, p=chance / chance.sum())
         query = {"user_key": [user + 1], "segment": [group + 1], "age": [float(rng.normal())]}
         log = taken[: PER_USER - 4]
+        pairs.update((user, int(item)) for item in log)
         for at, item in enumerate(log):
             fields = {
                 "hour": [1 + at % 4],
                 "history": log[max(0, at - 8) : at],
                 "item": [item],
                 "timestamp": [at],
+                "user_row": [user],
+                "refused": refused_by(user),
             }
             records["train"].append(_example({**query, **fields, "reward": [1.0 + at % 2]}))
             examples[item] += 1
@@ -151,12 +156,22 @@ def write_data(data_dir: Path, seed: int = 0) -> None:
     counts = {"item": rows, "examples": examples[1:], "events": examples[1:]}
     counts |= {f"recent_{instant}": examples[1:] / 2 for instant in AS_OF}
     pq.write_table(pa.table(counts), data_dir / "item_counts.parquet")
+    pair_users, pair_items = zip(*pairs, strict=True)
+    columns = {"user": pair_users, "item": pair_items, "events": list(pairs.values())}
+    user_items = pa.table({**columns, "last": [PER_USER] * len(pairs)})
+    pq.write_table(user_items, data_dir / "user_items.parquet")
     names = ["product", "category", "tags", "price"]
     related = rng.random((4, 4))
     (data_dir / "feature_mi.json").write_text(
         json.dumps({"features": names, "mi": (related + related.T).tolist()})
     )
     write_manifest(data_dir, f"synthetic-{seed}", {"step": "preprocess"})
+
+
+def refused_by(user: int) -> list[int]:
+    """Rows of the items that a user refused, oldest first: up to four of the next category."""
+    first = (user + 1) % GROUPS + 1
+    return [first + GROUPS * at for at in range(user % 5)]
 
 
 def write_transform_graphs(data_dir: Path) -> None:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from preprocessing.errors import LongtailError
-from tests.trainer.synthetic import FEATURES, PER_USER, USERS
+from tests.trainer.synthetic import FEATURES, PER_USER, USERS, refused_by
 from trainer.config import TrainerSections
 from trainer.examples_io import pad, read_columns, training_spec
 from trainer.input_fn import TrainingData, evaluation_queries, training_dataset
@@ -22,6 +22,7 @@ from trainer.retrieval import Ragged
 EXAMPLES = USERS * (PER_USER - 4)
 Configure = Callable[..., TrainerSections]
 IN_MEMORY, STREAMED = {}, {"shuffle_buffer": 200}
+REFUSED = {"refused": {"column": "liked", "at_most": 0}}
 
 
 def take(dataset: tf.data.Dataset, steps: int) -> list[dict[str, np.ndarray]]:
@@ -91,8 +92,10 @@ def test_batches_are_dense_and_narrow(
     data_dir: Path, configure: Configure, train: dict[str, int]
 ) -> None:
     spec = training_dataset(data_dir, configure(train=train)).element_spec
-    assert set(spec) == {"user_key", "segment", "age", "hour", "history", "item", "reward"}
+    names = {"user_key", "segment", "age", "hour", "history", "item", "reward", "user_row"}
+    assert set(spec) == names
     assert spec["history"].dtype == spec["item"].dtype == spec["hour"].dtype == tf.int32
+    assert spec["user_row"].dtype == tf.int32
     assert spec["age"].dtype == spec["reward"].dtype == tf.float32
     (batch,) = take(training_dataset(data_dir, configure(train=train)), 1)
     assert batch["history"].shape == (32, 8)
@@ -115,6 +118,46 @@ def test_without_sequences_there_is_no_history(
     assert len(kept) == len(FEATURES) - 2
     bare = config.model_copy(update={"features": kept})
     assert "history" not in training_dataset(data_dir, bare).element_spec
+
+
+@pytest.mark.parametrize("train", [IN_MEMORY, STREAMED])
+def test_an_example_names_its_user_among_the_pairs_of_training(
+    data_dir: Path, configure: Configure, train: dict[str, int]
+) -> None:
+    table = pq.read_table(data_dir / "user_items.parquet").to_pydict()
+    pairs = set(zip(table["user"], table["item"], strict=True))
+    (batch,) = take(training_dataset(data_dir, configure(train=train)), 1)
+    assert batch["user_row"].shape == (32,)
+    assert set(zip(batch["user_row"].tolist(), batch["item"].tolist(), strict=True)) <= pairs
+
+
+@pytest.mark.parametrize("train", [IN_MEMORY, STREAMED])
+def test_batches_hold_the_newest_refusals(
+    data_dir: Path, configure: Configure, train: dict[str, int]
+) -> None:
+    config = configure(train=train, data=REFUSED, preprocess={"max_refused": 3})
+    data = TrainingData(data_dir, config).dataset(0)
+    assert data.element_spec["refused"].dtype == tf.int32
+    for batch in take(data, 3):
+        for user, refused in zip(batch["user_row"], batch["refused"], strict=True):
+            newest = refused_by(int(user))[-3:]
+            assert refused.tolist() == newest + [0] * (3 - len(newest))
+
+
+@pytest.mark.parametrize("train", [IN_MEMORY, STREAMED])
+def test_examples_made_without_refusals_are_not_taken_for_empty_lists(
+    data_copy: Path, configure: Configure, train: dict[str, int]
+) -> None:
+    for path in map(str, (data_copy / "examples" / "train").iterdir()):
+        records = list(tf.data.TFRecordDataset(path).as_numpy_iterator())
+        with tf.io.TFRecordWriter(path) as writer:
+            for record in records:
+                example = tf.train.Example.FromString(record)
+                del example.features.feature["refused"]
+                writer.write(example.SerializeToString())
+    TrainingData(data_copy, configure(train=train))
+    with pytest.raises(LongtailError, match=r"expected refused .* run preprocess again"):
+        TrainingData(data_copy, configure(train=train, data=REFUSED))
 
 
 def test_padding_keeps_the_newest() -> None:
