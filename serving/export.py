@@ -28,10 +28,11 @@ from serving.index import Index
 from serving.sample_requests import WARMUP_FILE, Query, read_queries, unknown_query, write_warmup
 from serving.scann_index import ScannIndex
 from serving.signatures import Parts, RecallModule
+from trainer.build import load_model
 from trainer.input_fn import evaluation_queries
 from trainer.item_table import ItemTable
 from trainer.keras_gate import tf
-from trainer.model import RecallModel, load_model
+from trainer.model import RecallModel
 from trainer.retrieval import item_embeddings, query_embeddings
 from trainer.vocabulary import open_transform
 
@@ -49,7 +50,7 @@ def export_fingerprint(
     return fingerprint(
         _FORMAT,
         config.name,
-        config.export.model_dump(mode="json"),
+        config.model_dump(mode="json", include={"export", "prior"}),
         data_fingerprint,
         model_fingerprint,
     )
@@ -214,7 +215,11 @@ class _Export:
             features=self._features,
             embed_queries=model.embed_queries,
             embed_items=model.embed_items,
-            variables=[*model.query_tower.variables, *model.item_tower.variables],
+            variables=[
+                *model.query_tower.variables,
+                *model.item_tower.variables,
+                model.prior_beta,
+            ],
             query_transform=open_transform(self._data_dir, "query").transform_features_layer(),
             item_transform=open_transform(self._data_dir, "item").transform_features_layer(),
             ids=table.ids,

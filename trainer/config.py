@@ -8,6 +8,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from preprocessing.config import DataSections, Fraction
 from preprocessing.features import Section
+from trainer.loss_config import LossConfig, NegativesConfig, PriorConfig
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -38,16 +39,6 @@ class TowerConfig(Section):
     feature_dropout: Share = Field(
         0.0, description="probability of masking the id features of an example in training"
     )
-
-
-class LossConfig(Section):
-    """The main task."""
-
-    temperature: PositiveFloat = 0.05
-    log_q: Literal["none", "exact"] = Field(
-        "exact", description="correction by the sampling probability"
-    )
-    remove_accidental_hits: bool = True
 
 
 class SSLConfig(Section):
@@ -137,7 +128,9 @@ class TrainerSections(DataSections):
     """What ``python -m trainer.task`` needs of a configuration file."""
 
     towers: TowerConfig = TowerConfig()
+    prior: PriorConfig | None = Field(None, description="popularity at serving only, default: none")
     loss: LossConfig = LossConfig()
+    negatives: NegativesConfig = NegativesConfig()
     ssl: SSLConfig = SSLConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
@@ -168,6 +161,7 @@ class TrainerSections(DataSections):
                 f"ssl.augmentation '{self.ssl.augmentation}' needs at least two maskable item features, "
                 f"found {len(maskable)}"
             )
+        self._check_negatives()
         known = {
             f"{m}@{k}/{s}"
             for m in ("recall", "ndcg", "mrr")
@@ -179,3 +173,49 @@ class TrainerSections(DataSections):
                 f"train.monitor expected one of {sorted(known)}, received '{self.train.monitor}'"
             )
         return self
+
+    def _check_negatives(self) -> None:
+        loss, negatives, batch = self.loss, self.negatives, self.train.batch_size
+        if self.prior and self.towers.popularity:
+            raise ValueError(
+                "expected prior or towers.popularity, received both: towers.popularity learns the "
+                "weight that prior.beta sets"
+            )
+        if loss.probabilities == "streamed" and loss.frequency.buckets < batch:
+            raise ValueError(
+                f"loss.frequency.buckets expected at least train.batch_size={batch}, the distinct "
+                f"items that a batch may hold, received {loss.frequency.buckets}"
+            )
+        memory = negatives.memory
+        if memory and memory.size > memory.warm_up_steps * batch:
+            raise ValueError(
+                f"negatives.memory.size expected at most warm_up_steps x train.batch_size = "
+                f"{memory.warm_up_steps * batch}, received {memory.size}: the bank would not be "
+                "full when it is first used"
+            )
+        drawn = batch * negatives.in_batch + negatives.uniform + (memory.used if memory else 0)
+        if negatives.hardest and negatives.hardest >= drawn:
+            raise ValueError(
+                f"negatives.hardest expected less than the {drawn} negatives, received "
+                f"{negatives.hardest}"
+            )
+        per_row = [
+            name
+            for name, is_used in (
+                ("hardest", negatives.hardest),
+                ("known_positives: remove", negatives.known_positives == "remove"),
+                ("explicit", negatives.explicit),
+                ("in_batch: false", not negatives.in_batch),
+            )
+            if is_used
+        ]
+        if loss.kind == "gramian" and per_row:
+            raise ValueError(
+                f"negatives {per_row} expected another loss.kind than 'gramian', which counts all "
+                "pairs at once"
+            )
+        if negatives.explicit and self.data.refused is None:
+            raise ValueError(
+                "negatives.explicit expected data.refused to name the column of refusals, "
+                "received none"
+            )

@@ -42,11 +42,11 @@ from trainer.baselines import (
     tune_als,
 )
 from trainer.buckets import PopularityBuckets, assign_buckets
+from trainer.build import load_model
 from trainer.config import TrainerSections
 from trainer.functional.metrics import Ints, Targets
 from trainer.input_fn import evaluation_queries
 from trainer.judge import Clock, headline, judge, long_tail_curve
-from trainer.model import load_model
 from trainer.protocol import QuerySplit, csr_of
 from trainer.report import render_html, render_table
 from trainer.retrieval import item_embeddings, query_embeddings, top_items
@@ -111,7 +111,7 @@ def evaluate(
     """
     stages = stages or Stages()
     data, trained = _finished(data_dir, "preprocess"), _finished(model_dir, "train")
-    settings = config.evaluate.model_dump(mode="json")
+    settings = config.model_dump(mode="json", include={"evaluate", "prior"})
     wanted = fingerprint(
         _FORMAT, config.name, config.seed, settings, data["fingerprint"], trained["fingerprint"]
     )

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from preprocessing.errors import LongtailError
-from preprocessing.features import FeatureList
 from trainer.config import TrainerSections
-from trainer.functional.logq import log_probability_per_draw
 from trainer.item_table import ItemTable
 from trainer.keras_gate import tf, tfrs
-from trainer.optimizer import SparseAdagrad
+from trainer.known_items import KnownItems
+from trainer.momentum import MomentumTower
+from trainer.negatives import Candidates, NegativeSources
 from trainer.popularity import COORDINATE, Popularity
 from trainer.retrieval_task import RetrievalTask
 from trainer.ssl_task import SelfSupervisedTask
 from trainer.towers import ItemTower, QueryTower
-from trainer.vocabulary import table_sizes
 
-BEST_WEIGHTS = Path("best") / "weights"
 Features = Mapping[str, tf.Tensor]
 
 
@@ -40,20 +33,22 @@ class RecallModel(tfrs.Model):
         item_table: ItemTable,
         sizes: Mapping[str, int],
         relatedness: Any = None,
+        known_items: KnownItems | None = None,
     ) -> None:
         """Sets the model up.
 
         Args:
-          config: sections `features`, `towers`, `loss`, `ssl`, `data.reward_weights` and `seed` are
-            read.
+          config: sections `features`, `towers`, `prior`, `loss`, `negatives`, `ssl`,
+            `data.reward_weights` and `seed` are read.
           item_table: the catalogue.
           sizes: rows of each embedding table.
           relatedness: `[k, k]` mutual information of the maskable features, for correlated masks.
+          known_items: of the users, for `negatives.known_positives: remove`.
         """
         super().__init__(name="recall")
         features = config.feature_list
         self.taste_dim = int(config.towers.dim)
-        self.dim = int(config.towers.dim) + bool(config.towers.popularity)
+        self.dim = self.taste_dim + bool(config.towers.popularity or config.prior)
         self._seed, self._reward_weights = config.seed, config.data.reward_weights
         self._has_dropout = bool(config.towers.dropout or config.towers.feature_dropout)
         self._item_table = item_table
@@ -62,17 +57,20 @@ class RecallModel(tfrs.Model):
             features, sizes, config.towers, self.item_tower, item_table, seed=config.seed
         )
         self.main_task = RetrievalTask(
-            temperature=config.loss.temperature,
-            remove_accidental_hits=config.loss.remove_accidental_hits,
-            log_q=config.loss.log_q == "exact",
+            config.loss, num_items=item_table.num_items, hardest=config.negatives.hardest
         )
-        examples = item_table.counts_examples
-        self._log_q = log_probability_per_draw(examples, max(int(examples.sum()), 1))
-        self._popularity = None
-        if config.towers.popularity:
+        self._known_items = known_items
+        self._explicit = config.negatives.explicit
+        self._popularity, self._learns_popularity = None, bool(config.towers.popularity)
+        if served := config.towers.popularity or config.prior:
             self._popularity = Popularity(
-                config.towers.popularity, config.loss.temperature, item_table
-            )
+                getattr(served, "strength", 1.0), served.pseudo_events, config.loss.temperature,
+                item_table,
+            )  # fmt: skip
+        self.prior_beta = tf.Variable(
+            config.prior.beta if config.prior else 0.0, trainable=False, name="prior_beta"
+        )
+        """Weight of log P that serving adds to what the query tower learned."""
         self.ssl_task: SelfSupervisedTask | None = None
         if config.ssl.enabled:
             self._alpha, self._ssl_batch = config.ssl.alpha, config.ssl.batch_size
@@ -94,11 +92,25 @@ class RecallModel(tfrs.Model):
             autograph=False,
         )
         self.embed_queries = tf.function(
-            lambda batch: self.query_tower(batch), reduce_retracing=True, autograph=False
+            self._served_queries, reduce_retracing=True, autograph=False
         )
         # All variables exist from here on, so that they can be restored before the first step.
         self.item_tower.create_projection()
         self.query_tower.create_projection()
+        trained_dim = self.taste_dim + self._learns_popularity
+        self.negatives = NegativeSources(
+            config, item_table, trained_dim, self._momentum_tower(config, sizes)
+        )
+
+    def _momentum_tower(
+        self, config: TrainerSections, sizes: Mapping[str, int]
+    ) -> MomentumTower | None:
+        memory = config.negatives.memory
+        if memory is None or memory.momentum is None:
+            return None
+        follower = ItemTower(config.feature_list, sizes, config.towers, name="item_momentum")
+        follower.create_projection()
+        return MomentumTower(self.item_tower, follower, memory.momentum)
 
     @property
     def item_table(self) -> ItemTable:
@@ -124,25 +136,71 @@ class RecallModel(tfrs.Model):
         Returns:
           Scalars `loss`, `main_loss` and, with self-supervision, `ssl_loss`.
         """
-        rows = batch["item"]
-        seeds = tf.random.experimental.stateless_split([self._seed, tf.cast(step, tf.int32)], 3)
+        rows, batch_size = batch["item"], tf.shape(batch["item"])[0]
+        seeds = tf.random.experimental.stateless_split([self._seed, tf.cast(step, tf.int32)], 5)
         queries = self.query_tower(batch, training=training, seed=seeds[0])
-        items = self.item_tower(self._item_table.gather(rows), training=training, seed=seeds[1])
-        if self._popularity is not None:
-            items = self._popularity.append(items, self._popularity.trained(rows))
+        embedded = self.negatives.rows(rows, self._item_table, seeds[3])
+        features = self._item_table.gather(embedded)
+        items = self._trained_items(embedded, features, training, seeds[1])
+        if training:
+            self.negatives.observe(rows, step)
+        candidates = self.negatives.candidates(
+            items, embedded, batch_size, step, seeds[4]
+        )
         main = self.main_task(
             queries,
-            items,
+            candidates.items,
             sample_weight=batch["reward"] if self._reward_weights else None,
-            candidate_log_q=tf.gather(self._log_q, rows),
-            candidate_ids=rows,
+            candidate_log_q=candidates.log_q,
+            candidate_ids=candidates.rows,
+            groups=batch.get("user_row"),
+            score_mask=self._considered(batch, candidates),
+            **self._refused(batch, training, seeds[1]),
         )
+        if training:
+            own = {name: values[:batch_size] for name, values in features.items()}
+            self.negatives.remember(items[:batch_size], rows, own)
         if self.ssl_task is None:
             return {"loss": main, "main_loss": main}
         drawn = self._item_table.uniform_rows(self._ssl_batch, seeds[2])
         # Without dropout: the two views differ by their masks alone.
         own = self.ssl_task(self._item_table.gather(drawn), item_tower=self.item_tower, step=step)
         return {"loss": main + self._alpha * own, "main_loss": main, "ssl_loss": own}
+
+    def _trained_items(
+        self, rows: tf.Tensor, features: Features, training: bool, seed: tf.Tensor
+    ) -> tf.Tensor:
+        """`[m, D]`: items as the loss sees them."""
+        items = self.item_tower(features, training=training, seed=seed)
+        if self._popularity is None or not self._learns_popularity:
+            return items
+        return self._popularity.append(items, self._popularity.trained(rows))
+
+    def _considered(self, batch: Features, candidates: Candidates) -> tf.Tensor | None:
+        """`[B, C]` or `[C]`, False where a candidate is no negative; None where all are."""
+        if self._known_items is None:
+            return candidates.is_negative
+        unknown = ~self._known_items.mask(batch["user_row"], candidates.rows)
+        return unknown if candidates.is_negative is None else unknown & candidates.is_negative
+
+    def _refused(self, batch: Features, training: bool, seed: tf.Tensor) -> dict[str, tf.Tensor]:
+        """What the users refused, embedded: arguments of the task."""
+        if not self._explicit:
+            return {}
+        rows, flat = batch["refused"], tf.reshape(batch["refused"], [-1])
+        items = self._trained_items(flat, self._item_table.gather(flat), training, seed)
+        shape = tf.concat([tf.shape(rows), [items.shape[1]]], axis=0)
+        return {"refused_embeddings": tf.reshape(items, shape), "refused_mask": rows != 0}
+
+    def _served_queries(self, batch: Features) -> tf.Tensor:
+        """Queries as they are served: with the weight of the popularity, learned or set."""
+        queries = self.query_tower(batch)
+        if self._popularity is None:
+            return queries
+        taste, learned = queries[:, : self.taste_dim], queries[:, self.taste_dim :]
+        if not self._learns_popularity:
+            learned = tf.zeros([tf.shape(taste)[0], 1])
+        return tf.concat([taste, learned + self.prior_beta], axis=1)
 
     def _with_popularity(self, items: tf.Tensor, batch: Features) -> tf.Tensor:
         """Items as they are served; one that is not in the table counts as the least popular."""
@@ -175,68 +233,3 @@ class RecallModel(tfrs.Model):
     def weights_checkpoint(self) -> tf.train.Checkpoint:
         """The weights of both towers, without the optimizer: what the best evaluation keeps."""
         return tf.train.Checkpoint(query_tower=self.query_tower, item_tower=self.item_tower)
-
-
-def build_model(config: TrainerSections, data_dir: Path) -> RecallModel:
-    """A new model for preprocessed data, compiled with its optimizer.
-
-    Raises:
-      LongtailError: the data are missing or do not fit the configuration.
-    """
-    data_dir = Path(data_dir)
-    features = config.feature_list
-    item_table = ItemTable.load(data_dir, features)
-    correlated = config.ssl.enabled and config.ssl.augmentation == "correlated"
-    relatedness = mutual_information(data_dir, features) if correlated else None
-    model = RecallModel(config, item_table, table_sizes(data_dir, features), relatedness)
-    optimizer = SparseAdagrad(config.train.learning_rate, config.train.initial_accumulator)
-    optimizer.build(model.trainable_variables)
-    model.compile(optimizer=optimizer, steps_per_execution=config.train.steps_per_execution)
-    return model
-
-
-def load_model(config: TrainerSections, data_dir: Path, model_dir: Path) -> RecallModel:
-    """The model with the weights of its best validation figure.
-
-    Raises:
-      LongtailError: there are none, or they belong to another configuration.
-    """
-    prefix = Path(model_dir) / BEST_WEIGHTS
-    if not prefix.with_name(prefix.name + ".index").is_file():
-        raise LongtailError(
-            f"expected trained weights in {prefix.parent}, found none: run train first"
-        )
-    model = build_model(config, data_dir)
-    try:
-        restored = model.weights_checkpoint().read(str(prefix))
-        restored.assert_existing_objects_matched()
-        restored.expect_partial()
-    except (AssertionError, ValueError, tf.errors.OpError) as error:
-        raise LongtailError(
-            f"the weights in {prefix.parent} do not fit the configuration or the data "
-            f"({str(error).splitlines()[0]}): train again"
-        ) from error
-    return model
-
-
-def mutual_information(data_dir: Path, features: FeatureList) -> Any:
-    """`[k, k]` mutual information of the maskable features, in their order.
-
-    Raises:
-      LongtailError: `feature_mi.json` is missing or lacks a feature.
-    """
-    path = Path(data_dir) / "feature_mi.json"
-    try:
-        loaded = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise LongtailError(
-            f"expected {path}, found none: run preprocess (python -m preprocessing.run)"
-        ) from error
-    missing = sorted(set(features.maskable.names) - set(loaded["features"]))
-    if missing:
-        raise LongtailError(
-            f"{path}: expected all maskable features, found {loaded['features']} without "
-            f"{missing}: run preprocess again"
-        )
-    at = [loaded["features"].index(name) for name in features.maskable.names]
-    return np.asarray(loaded["mi"], np.float64)[np.ix_(at, at)]

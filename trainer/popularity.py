@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from trainer.config import PopularityConfig
 from trainer.functional import popularity
 from trainer.item_table import ItemTable
 from trainer.keras_gate import tf
@@ -12,19 +11,30 @@ COORDINATE = "log_popularity"
 
 
 class Popularity:
-    """Appends tau log P to item vectors, so that <query, item> / tau = cos / tau + beta(query) log P.
+    """Appends tau log P to item vectors, so that <query, item> / tau = cos / tau + beta log P.
 
-    The inner product stays one, so that every index serves it unchanged. With logQ in training the sampled softmax
-    sees cos / tau + (beta - 1) log P: taste is learnt apart from popularity.
+    The inner product stays one, so that every index serves it unchanged. The weight beta is learned
+    by the query tower (`towers.popularity`: with logQ in training the sampled softmax then sees
+    cos / tau + (beta - 1) log P, and taste is learnt apart from popularity), or set for serving
+    alone (`prior.beta`).
     """
 
-    def __init__(self, config: PopularityConfig, temperature: float, item_table: ItemTable) -> None:
-        """Reads the counts of the item table."""
+    def __init__(
+        self, strength: float, pseudo_events: float, temperature: float, item_table: ItemTable
+    ) -> None:
+        """Reads the counts of the item table.
+
+        Args:
+          strength: factor on the coordinate at serving.
+          pseudo_events: see `functional.popularity.current`.
+          temperature: tau.
+          item_table: with the counts.
+        """
         examples = item_table.counts_examples
         self._trained = tf.constant(temperature * popularity.trained(examples))
-        scale = temperature * config.strength
+        scale = temperature * strength
         self._served = {
-            name: scale * popularity.current(examples, recent, config.pseudo_events)
+            name: scale * popularity.current(examples, recent, pseudo_events)
             for name, recent in item_table.counts_recent.items()
         }
         self.least = float(self._served["now"].min())

@@ -1,4 +1,4 @@
-"""The main task: tell a query's item from the other items of the batch."""
+"""The main task: tell a query's item from the negatives, by the loss that the configuration names."""
 
 from __future__ import annotations
 
@@ -6,27 +6,33 @@ from collections.abc import Sequence
 from typing import Any
 
 from preprocessing.errors import LongtailError
-from trainer.functional import logq, losses, masks, similarity
+from trainer.functional import logq, losses, masks, mining, pair_losses, similarity
+from trainer.functional.corrected_softmax import corrected_softmax
 from trainer.keras_gate import keras, tf, tfrs
+from trainer.loss_config import LossConfig
+
+_NEEDS = {
+    "candidate_log_q": "one value per candidate [C]",
+    "candidate_ids": "one id per candidate [C]",
+    "groups": "one user per query [B]",
+}
 
 
 @keras.utils.register_keras_serializable(package="longtail")
 class RetrievalTask(tfrs.tasks.Retrieval):
-    """Sampled softmax with logQ correction: TFRS's `Retrieval` with its `call` written anew.
+    """TFRS's `Retrieval` with its `call` written anew: more losses, corrections and negatives.
 
     Anew, because TFRS floors probabilities at 1e-6 (which flattens the tail of a large catalogue),
     masks accidental hits by adding a constant, sums the loss over the batch, and gives its metrics
     the ids of all candidates although only the first B belong to the queries.
 
     Source: Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item
-    Recommendations", RecSys 2019, equations 4 and 5.
+    Recommendations", RecSys 2019, equations 4 and 5; for the others see `trainer.functional`.
 
     Args:
-      temperature: tau > 0, by which inner products are divided.
-      remove_accidental_hits: take the row's positive item out of its negatives; `call` then
-        needs `candidate_ids`.
-      log_q: correct for sampling; `call` then needs `candidate_log_q`. Without it a given
-        `candidate_log_q` is ignored, so that a model can always pass it.
+      loss: what is computed; a mapping of its fields is taken as well (from `get_config`).
+      num_items: N of the catalogue; the gramian loss needs it for its correction.
+      hardest: only the n negatives of the highest corrected score count; all without it.
       metrics: full-corpus metrics, as in TFRS. Not part of `get_config`, nor are the next two: they
         belong to the model that sets them, with its corpus of candidates.
       batch_metrics: in-batch metrics, as in TFRS.
@@ -34,31 +40,32 @@ class RetrievalTask(tfrs.tasks.Retrieval):
       name: of the layer.
 
     Raises:
-      LongtailError: the temperature is not above 0.
+      LongtailError: num_items is needed and missing.
     """
 
     def __init__(
         self,
+        loss: LossConfig | dict[str, Any] | None = None,
         *,
-        temperature: float = 0.05,
-        remove_accidental_hits: bool = True,
-        log_q: bool = True,
+        num_items: int | None = None,
+        hardest: int | None = None,
         metrics: Sequence[tfrs.metrics.Factorized] | tfrs.metrics.Factorized | None = None,
         batch_metrics: Sequence[keras.metrics.Metric] | None = None,
         loss_metrics: Sequence[keras.metrics.Metric] | None = None,
         name: str | None = None,
     ) -> None:
-        if not temperature > 0:
-            raise LongtailError(f"temperature: expected a number above 0, received {temperature}")
+        settings = loss if isinstance(loss, LossConfig) else LossConfig(**(loss or {}))
+        if settings.kind == "gramian" and num_items is None:
+            raise LongtailError("num_items: expected the items of the catalogue, received None")
         super().__init__(
             metrics=metrics,
             batch_metrics=list(batch_metrics or ()),
             loss_metrics=list(loss_metrics or ()),
-            temperature=float(temperature),
-            remove_accidental_hits=remove_accidental_hits,
+            temperature=settings.temperature,
+            remove_accidental_hits=settings.remove_accidental_hits,
             name=name,
         )
-        self._log_q = log_q
+        self._settings, self._num_items, self._hardest = settings, num_items or 0, hardest
 
     def call(
         self,
@@ -68,75 +75,171 @@ class RetrievalTask(tfrs.tasks.Retrieval):
         sample_weight: tf.Tensor | None = None,
         candidate_log_q: tf.Tensor | None = None,
         candidate_ids: tf.Tensor | None = None,
+        groups: tf.Tensor | None = None,
+        refused_embeddings: tf.Tensor | None = None,
+        refused_mask: tf.Tensor | None = None,
         compute_metrics: bool = False,
         compute_batch_metrics: bool = True,
         score_mask: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """Computes the loss of a batch: scores, logQ, accidental hits, softmax, rewards.
+        """Computes the loss of a batch: scores, masks, correction, hardest negatives, loss.
 
         Args:
           query_embeddings: `[B, D]`.
           candidate_embeddings: `[C, D]`, C >= B. Row i < B is the positive of query i, all other
             rows are its negatives; rows from B on are negatives of every query.
           sample_weight: `[B]` rewards; 1 without it.
-          candidate_log_q: `[C]` natural log of the sampling probability of each candidate (all per
-            draw, or all per batch). No correction for the temperature is due: it is subtracted
-            after that.
+          candidate_log_q: `[C]` natural log of the probability that one draw gives each candidate.
+            No correction for the temperature is due: it is subtracted after that.
           candidate_ids: `[C]` item ids of the candidates.
+          groups: `[B]` user of each query; the bilateral softmax needs it.
+          refused_embeddings: `[B, R, D]` items that each user refused: negatives of that row, each
+            there for certain and not drawn.
+          refused_mask: `[B, R]` bool, True where `refused_embeddings` holds an item.
           compute_metrics: update the full-corpus metrics too (slow).
           compute_batch_metrics: update the in-batch metrics, if there are any.
-          score_mask: `[B, C]` bool, False where a candidate is not to be considered (TFRS's
-            meaning); must be True for each row's positive.
+          score_mask: `[B, C]` or `[C]` bool, False where a candidate is not to be considered (TFRS's
+            meaning). A row's positive is always considered.
 
         Returns:
           Scalar loss, a mean over the batch.
 
         Raises:
-          ValueError: `candidate_log_q` or `candidate_ids` is needed and missing, or shapes or
-            values do not fit (see `trainer.functional`).
+          ValueError: an argument is needed and missing, or shapes or values do not fit (see
+            `trainer.functional`).
         """
-        self._require(self._log_q, "candidate_log_q", candidate_log_q, "log_q")
-        self._require(
-            self._remove_accidental_hits, "candidate_ids", candidate_ids, "remove_accidental_hits"
-        )
+        settings = self._settings
+        self._require(settings.log_q != "none", "candidate_log_q", candidate_log_q)
         num_queries = tf.shape(query_embeddings)[0]
         positive_ids = None if candidate_ids is None else candidate_ids[:num_queries]
+        labels_of: tf.Tensor | None = None
+        if settings.kind == "gramian":
+            scaled = query_embeddings / settings.temperature
+            loss = pair_losses.gramian(
+                scaled,
+                candidate_embeddings,
+                tf.reduce_sum(scaled * candidate_embeddings[:num_queries], axis=1),
+                None if settings.log_q == "none" else candidate_log_q,
+                num_items=self._num_items,
+                weight=settings.gramian_weight,
+                sample_weights=sample_weight,
+            )
+        else:
+            scores = self._masked_scores(
+                query_embeddings, candidate_embeddings, candidate_ids, score_mask
+            )
+            log_q = candidate_log_q if settings.log_q != "none" else None
+            if refused_embeddings is not None:
+                scores, log_q = self._with_refused(
+                    scores, log_q, query_embeddings, refused_embeddings, refused_mask
+                )
+            loss = self._reduced(scores, log_q, sample_weight, groups)
+            labels_of = scores
+        self._update_metrics(
+            query_embeddings, candidate_embeddings, positive_ids, sample_weight, loss, labels_of,
+            compute_metrics, compute_batch_metrics,
+        )  # fmt: skip
+        return loss
 
-        scores = similarity.scores(query_embeddings, candidate_embeddings, self._temperature)
-        if self._log_q:
-            scores = logq.correct(scores, candidate_log_q)
-        if self._remove_accidental_hits:
-            repeated = masks.accidental_hits(positive_ids, candidate_ids)
-            scores = masks.apply_mask(scores, repeated)
-        if score_mask is not None:
-            scores = masks.apply_mask(scores, tf.logical_not(score_mask))
-        loss = losses.sampled_softmax(scores, weights=sample_weight)
+    def _masked_scores(
+        self,
+        queries: tf.Tensor,
+        candidates: tf.Tensor,
+        ids: tf.Tensor | None,
+        considered: tf.Tensor | None,
+    ) -> tf.Tensor:
+        """`[B, C]` scores, masked where a candidate is no negative of a row."""
+        scores = similarity.scores(queries, candidates, self._settings.temperature)
+        masked = None
+        if self._settings.remove_accidental_hits:
+            self._require(True, "candidate_ids", ids)
+            assert ids is not None
+            masked = masks.accidental_hits(ids[: tf.shape(queries)[0]], ids)
+        if considered is not None:
+            left_out = masks.but_positives(tf.logical_not(considered), tf.shape(scores))
+            masked = left_out if masked is None else masked | left_out
+        return scores if masked is None else masks.apply_mask(scores, masked)
 
+    def _with_refused(
+        self,
+        scores: tf.Tensor,
+        log_q: tf.Tensor | None,
+        queries: tf.Tensor,
+        refused: tf.Tensor,
+        is_refused: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """Further columns `[B, C + R]`: expected once in the C draws, so log Q = -log C."""
+        own = tf.einsum("bd,brd->br", queries / self._settings.temperature, refused)
+        drawn, width = tf.shape(scores)[1], tf.shape(refused)[1]
+        scores = tf.concat([scores, masks.apply_mask(own, tf.logical_not(is_refused))], axis=1)
+        if log_q is not None:
+            certain = tf.fill([width], -tf.math.log(tf.cast(drawn, log_q.dtype)))
+            log_q = tf.concat([log_q, certain], axis=0)
+        return scores, log_q
+
+    def _reduced(
+        self,
+        scores: tf.Tensor,
+        log_q: tf.Tensor | None,
+        weights: tf.Tensor | None,
+        groups: tf.Tensor | None,
+    ) -> tf.Tensor:
+        settings = self._settings
+        if settings.log_q == "corrected":
+            if self._hardest:
+                scores = mining.keep_hardest(scores, self._hardest)
+            return corrected_softmax(scores, log_q, weights)
+        if log_q is not None:
+            scores = logq.correct(scores, log_q)
+        if self._hardest:
+            scores = mining.keep_hardest(scores, self._hardest)
+        if settings.kind == "bsl":
+            self._require(True, "groups", groups)
+            return pair_losses.bilateral_softmax(
+                scores, groups, positive_temperature=settings.bsl_ratio, weights=weights
+            )
+        if settings.kind == "bce":
+            return pair_losses.binary_cross_entropy(
+                scores, weights, negatives_weight=settings.bce_weight
+            )
+        return losses.sampled_softmax(scores, weights=weights)
+
+    def _update_metrics(
+        self,
+        queries: tf.Tensor,
+        candidates: tf.Tensor,
+        positive_ids: tf.Tensor | None,
+        weights: tf.Tensor | None,
+        loss: tf.Tensor,
+        scores: tf.Tensor | None,
+        with_metrics: bool,
+        with_batch_metrics: bool,
+    ) -> None:
+        """Updates TFRS's metrics, where the task has any."""
+        num_queries = tf.shape(queries)[0]
         for metric in self._loss_metrics:
             metric.update_state(loss)
-        if compute_metrics:
-            positives = candidate_embeddings[:num_queries]
+        if with_metrics:
             for metric in self._factorized_metrics:
-                metric.update_state(query_embeddings, positives, positive_ids, sample_weight)
-        if compute_batch_metrics and self._batch_metrics:
+                metric.update_state(queries, candidates[:num_queries], positive_ids, weights)
+        if with_batch_metrics and self._batch_metrics and scores is not None:
             labels = tf.one_hot(tf.range(num_queries), tf.shape(scores)[1])
             for metric in self._batch_metrics:
-                metric.update_state(labels, scores, sample_weight=sample_weight)
-        return loss
+                metric.update_state(labels, scores, sample_weight=weights)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild the task; see the class for what is left out."""
         return {
             "name": self.name,
-            "temperature": self._temperature,
-            "remove_accidental_hits": self._remove_accidental_hits,
-            "log_q": self._log_q,
+            "loss": self._settings.model_dump(mode="json"),
+            "num_items": self._num_items or None,
+            "hardest": self._hardest,
         }
 
-    @staticmethod
-    def _require(needed: bool, argument: str, received: Any, option: str) -> None:
+    def _require(self, needed: bool, argument: str, received: Any) -> None:
         if needed and received is None:
             raise ValueError(
-                f"{argument}: expected one value per candidate [C] because the task was made with "
-                f"{option}=True, received None; pass {argument} or set {option}=False"
+                f"{argument}: expected {_NEEDS[argument]} for loss kind '{self._settings.kind}', "
+                f"log_q '{self._settings.log_q}', remove_accidental_hits "
+                f"{self._settings.remove_accidental_hits}, received None"
             )

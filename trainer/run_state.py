@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from preprocessing.artifacts import whole_directory, write_text_atomically
+from trainer.build import BEST_WEIGHTS
 from trainer.keras_gate import tf
-from trainer.model import BEST_WEIGHTS, RecallModel
+from trainer.model import RecallModel
 
 
 @dataclass
@@ -57,6 +58,7 @@ class RunState:
             query_tower=model.query_tower,
             item_tower=model.item_tower,
             optimizer=model.optimizer,
+            negatives=model.negatives,
             progress=self._saved,
         )
         self._manager = tf.train.CheckpointManager(

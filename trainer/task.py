@@ -24,11 +24,11 @@ from preprocessing.artifacts import (
 )
 from preprocessing.config_io import load_config
 from preprocessing.errors import LongtailError, LongtailFailure
+from trainer.build import BEST_WEIGHTS, build_model
 from trainer.callbacks import CheckpointEvery, ProgressReport, Scalars, StopOnNaN, ValidationRecall
 from trainer.config import TrainerSections
 from trainer.input_fn import TrainingData
 from trainer.keras_gate import keras, tf
-from trainer.model import BEST_WEIGHTS, build_model
 from trainer.run_state import RunState
 from trainer.validation import Validation
 
@@ -40,7 +40,7 @@ _OWN = ("checkpoints", "best", "logs", "history.json", MANIFEST, _MARKER)
 def training_fingerprint(config: TrainerSections, data_fingerprint: str) -> str:
     """What the trained weights depend on: the sections read here and the data."""
     sections = config.model_dump(
-        mode="json", include={"seed", "features", "towers", "loss", "ssl", "train"}
+        mode="json", include={"seed", "features", "towers", "loss", "negatives", "ssl", "train"}
     )
     weights = config.data.reward_weights
     judged = config.evaluate.model_dump(

@@ -48,6 +48,11 @@ class _Tower(keras.layers.Layer):
         self._project(tf.zeros([1, self.input_width]), False, None)
 
     @property
+    def dense_weights(self) -> list[tf.Variable]:
+        """The weights behind the embeddings."""
+        return [weight for layer in self._layers for weight in layer.weights]
+
+    @property
     def input_width(self) -> int:
         """Columns of the concatenated embeddings."""
         return self.embeddings.width
@@ -84,7 +89,13 @@ class ItemTower(_Tower):
     """All item features -> `[B, dim]`. Owns the embeddings that histories share."""
 
     def __init__(
-        self, features: FeatureList, sizes: Mapping[str, int], config: TowerConfig, *, seed: int = 0
+        self,
+        features: FeatureList,
+        sizes: Mapping[str, int],
+        config: TowerConfig,
+        *,
+        seed: int = 0,
+        name: str = "item",
     ) -> None:
         """Sets the tower up.
 
@@ -93,8 +104,9 @@ class ItemTower(_Tower):
           sizes: rows of each embedding table.
           config: shape of the towers.
           seed: of the initial weights.
+          name: of the layer.
         """
-        super().__init__(features.item_columns, sizes, config, config.item_hidden, seed, "item")
+        super().__init__(features.item_columns, sizes, config, config.item_hidden, seed, name)
 
     def call(
         self, features: Features, training: bool = False, seed: tf.Tensor | None = None

@@ -12,11 +12,22 @@ from hypothesis import strategies as st
 
 from preprocessing.errors import LongtailError
 from trainer.keras_gate import keras, tf, tfrs
-from trainer.retrieval_task import RetrievalTask
+from trainer.loss_config import LossConfig
+from trainer.retrieval_task import RetrievalTask as Task
 
 BOTH = pytest.mark.parametrize("run", [lambda f: f, tf.function], ids=["eager", "graph"])
 quick = settings(max_examples=20, deadline=None)
 seeds = st.integers(0, 2**31 - 1)
+
+
+def retrieval_task(
+    *, metrics=None, batch_metrics=None, loss_metrics=None, name=None, log_q=True, **loss
+):
+    """The task with the fields of its loss; `log_q` True is the standard correction."""
+    settings = LossConfig(log_q="standard" if log_q else "none", **loss)
+    return Task(
+        settings, metrics=metrics, batch_metrics=batch_metrics, loss_metrics=loss_metrics, name=name
+    )
 
 
 def batch(seed, num_queries=4, num_candidates=6, num_ids=4):
@@ -64,7 +75,7 @@ def test_by_hand(run):
     # Row 1 (id 9): scores 2, 0, 2. Minus ln q: 2 + ln 2, ln 4, 2 + ln 4.
     #   P = 4 / (2e^2 + 4 + 4e^2) = 4 / 48.334337 = 0.082757, -ln P = 2.491848
     # Rewards 3 and 1: (3 * 0.239545 + 2.491848) / 2 = 1.605241.
-    task = RetrievalTask(temperature=0.5)
+    task = retrieval_task(temperature=0.5)
     loss = run(task)(
         tf.constant([[1.0], [1.0]]),
         tf.constant([[1.0], [0.0], [1.0]]),
@@ -80,7 +91,7 @@ def test_by_hand(run):
 @pytest.mark.parametrize("hits", [False, True])
 def test_against_the_reference(run, log_q, hits):
     data = batch(5)
-    task = RetrievalTask(temperature=0.3, log_q=log_q, remove_accidental_hits=hits)
+    task = retrieval_task(temperature=0.3, log_q=log_q, remove_accidental_hits=hits)
     expected = reference(data, 0.3, log_q=log_q, hits=hits)
     np.testing.assert_allclose(loss_of(task, data, run), expected, rtol=1e-4)
 
@@ -89,7 +100,7 @@ def test_against_the_reference(run, log_q, hits):
 @given(seed=seeds, num_queries=st.integers(1, 5), extra=st.integers(0, 3))
 def test_against_the_reference_at_random(seed, num_queries, extra):
     data = batch(seed, num_queries, num_queries + extra)
-    loss = loss_of(RetrievalTask(temperature=0.5), data)
+    loss = loss_of(retrieval_task(temperature=0.5), data)
     np.testing.assert_allclose(loss, reference(data, 0.5), rtol=1e-3, atol=1e-4)
 
 
@@ -99,7 +110,7 @@ def test_permuting_the_batch_changes_nothing(seed):
     data = batch(seed, 5, 5)
     order = np.random.default_rng(seed).permutation(5)
     permuted = {name: values[order] for name, values in data.items()}
-    task = RetrievalTask()
+    task = retrieval_task()
     np.testing.assert_allclose(loss_of(task, permuted), loss_of(task, data), rtol=1e-4, atol=1e-4)
 
 
@@ -109,10 +120,10 @@ def test_repeating_the_batch_does_not_scale_the_loss(seed):
     # With accidental hits removed, a second copy of a batch of one adds no negatives.
     data = batch(seed, 1, 1)
     doubled = {name: np.concatenate([values, values]) for name, values in data.items()}
-    np.testing.assert_array_equal(loss_of(RetrievalTask(), data), 0.0)
-    np.testing.assert_array_equal(loss_of(RetrievalTask(), doubled), 0.0)
+    np.testing.assert_array_equal(loss_of(retrieval_task(), data), 0.0)
+    np.testing.assert_array_equal(loss_of(retrieval_task(), doubled), 0.0)
     # Without removal each row has its own copy as only negative, P = 1/2, in a batch of any size.
-    plain = RetrievalTask(remove_accidental_hits=False)
+    plain = retrieval_task(remove_accidental_hits=False)
     expected = data["weights"][0] * math.log(2)
     np.testing.assert_allclose(loss_of(plain, doubled), expected, rtol=1e-5)
 
@@ -130,7 +141,7 @@ def test_uniform_q_changes_no_gradient(per_draw):
         return tape.gradient(loss, query)
 
     np.testing.assert_allclose(
-        gradient(RetrievalTask()), gradient(RetrievalTask(log_q=False)), atol=1e-3, rtol=1e-3
+        gradient(retrieval_task()), gradient(retrieval_task(log_q=False)), atol=1e-3, rtol=1e-3
     )
 
 
@@ -147,7 +158,7 @@ def test_popular_item_is_pushed_down_less():
     candidates = tf.constant(data["candidates"])
     with tf.GradientTape() as tape:
         tape.watch(candidates)
-        loss = loss_of(RetrievalTask(temperature=1.0), {**data, "candidates": candidates})
+        loss = loss_of(retrieval_task(temperature=1.0), {**data, "candidates": candidates})
     # exp(-ln q) = 4, 2, 8: masses 4/14, 2/14, 8/14; the positive's gradient is its mass - 1.
     gradient = tape.gradient(loss, candidates).numpy()[:, 0]
     np.testing.assert_allclose(gradient, [-10 / 14, 2 / 14, 8 / 14], rtol=1e-5)
@@ -157,10 +168,10 @@ def test_popular_item_is_pushed_down_less():
 def test_extremes(run):
     data = batch(2)
     data["query"] = data["query"] * 1e28  # logits of 1e30
-    assert np.isfinite(loss_of(RetrievalTask(), data, run))
+    assert np.isfinite(loss_of(retrieval_task(), data, run))
     data = batch(2)
     data["ids"][:] = 1  # every candidate is the same item: everything masked but the positive
-    np.testing.assert_array_equal(loss_of(RetrievalTask(), data, run), 0.0)
+    np.testing.assert_array_equal(loss_of(retrieval_task(), data, run), 0.0)
 
 
 @BOTH
@@ -168,7 +179,7 @@ def test_score_mask_takes_candidates_out(run):
     data = batch(3)
     keep = np.ones([4, 6], bool)
     keep[:, 4:] = False
-    task = RetrievalTask()
+    task = retrieval_task()
     masked = loss_of(task, data, run, score_mask=tf.constant(keep))
     shortened = {**data, **{name: data[name][:4] for name in ("candidates", "log_q", "ids")}}
     np.testing.assert_allclose(masked, loss_of(task, shortened), rtol=1e-6)
@@ -185,7 +196,7 @@ def test_full_corpus_metrics_get_the_positives_only():
     # C = 6 > B = 4: with the ids of all six the metric would judge the wrong rows.
     recorder = Recorder()
     data = batch(4)
-    task = RetrievalTask(metrics=recorder)
+    task = retrieval_task(metrics=recorder)
     loss_of(task, data)
     assert not hasattr(recorder, "received")
     loss_of(task, data, compute_metrics=True)
@@ -199,7 +210,7 @@ def test_full_corpus_metrics_get_the_positives_only():
 def test_batch_and_loss_metrics(run):
     accuracy = keras.metrics.CategoricalAccuracy()
     mean_loss = keras.metrics.Mean()
-    task = RetrievalTask(
+    task = retrieval_task(
         log_q=False,
         remove_accidental_hits=False,
         batch_metrics=[accuracy],
@@ -213,33 +224,62 @@ def test_batch_and_loss_metrics(run):
 
 def test_ignores_log_q_unless_asked():
     data = batch(6)
-    task = RetrievalTask(temperature=0.3, log_q=False)
+    task = retrieval_task(temperature=0.3, log_q=False)
     np.testing.assert_allclose(loss_of(task, data), reference(data, 0.3, log_q=False), rtol=1e-4)
 
 
 def test_refuses_to_guess_missing_arguments():
     query = tf.ones([2, 3])
-    with pytest.raises(ValueError, match=r"candidate_log_q: .* log_q=True, received None; pass"):
-        RetrievalTask()(query, query, candidate_ids=tf.constant([1, 2]))
-    with pytest.raises(ValueError, match=r"candidate_ids: .* remove_accidental_hits=True"):
-        RetrievalTask(log_q=False)(query, query)
-
-
-@pytest.mark.parametrize("temperature", [0, -0.1, float("nan")])
-def test_refuses_an_impossible_temperature(temperature):
-    with pytest.raises(LongtailError, match="temperature: expected a number above 0, received"):
-        RetrievalTask(temperature=temperature)
+    with pytest.raises(ValueError, match=r"candidate_log_q: .* log_q 'standard', .* received None"):
+        retrieval_task()(query, query, candidate_ids=tf.constant([1, 2]))
+    with pytest.raises(ValueError, match=r"candidate_ids: .* remove_accidental_hits True"):
+        retrieval_task(log_q=False)(query, query)
+    with pytest.raises(ValueError, match=r"groups: expected one user per query"):
+        loss_of(retrieval_task(kind="bsl"), batch(4))
+    with pytest.raises(LongtailError, match="num_items: expected the items of the catalogue"):
+        retrieval_task(kind="gramian")
 
 
 def test_config_round_trip():
-    task = RetrievalTask(temperature=0.2, remove_accidental_hits=False, log_q=False, name="main")
+    task = Task(LossConfig(temperature=0.2, log_q="none"), hardest=3, name="main")
     config = json.loads(json.dumps(task.get_config()))
-    assert config == {
-        "name": "main",
-        "temperature": 0.2,
-        "remove_accidental_hits": False,
-        "log_q": False,
-    }
-    clone = RetrievalTask.from_config(config)
+    assert config["loss"]["temperature"] == 0.2 and config["hardest"] == 3
+    clone = Task.from_config(config)
     assert clone.get_config() == config
-    assert isinstance(keras.layers.deserialize(keras.layers.serialize(task)), RetrievalTask)
+    assert isinstance(keras.layers.deserialize(keras.layers.serialize(task)), Task)
+
+
+@BOTH
+def test_refused_items_are_negatives_that_are_there_for_certain(run):
+    # Uniform Q = 1/4 over 4 items, B = C = 2 draws: the other draw counts as 1 / (2/4) = 2 items,
+    # a refused item as itself. All scores 0: P = 2 / (2 + 2 + 1).
+    task = retrieval_task(temperature=1.0, remove_accidental_hits=False)
+    loss = run(task)(
+        tf.zeros([2, 3]),
+        tf.zeros([2, 3]),
+        candidate_log_q=tf.math.log([0.25, 0.25]),
+        refused_embeddings=tf.zeros([2, 2, 3]),
+        refused_mask=tf.constant([[True, False], [True, False]]),
+    )
+    np.testing.assert_allclose(loss, np.log(5 / 2), rtol=1e-6)
+
+
+@BOTH
+def test_masked_candidates_carry_no_mass_but_the_positive_stays(run):
+    data = batch(4)
+    task = retrieval_task(temperature=0.3)
+    nobody = tf.zeros([len(data["ids"])], tf.bool)
+    np.testing.assert_allclose(loss_of(task, data, run, score_mask=nobody), 0.0, atol=1e-6)
+
+
+@pytest.mark.parametrize("log_q", ["none", "standard", "corrected"])
+def test_the_hardest_of_all_negatives_are_all_negatives(log_q):
+    data = batch(6)
+    every = len(data["ids"]) - 1
+    plain, hardest = (
+        loss_of(Task(LossConfig(temperature=0.3, log_q=log_q), hardest=n), data)
+        for n in (None, every)
+    )
+    np.testing.assert_allclose(hardest, plain, rtol=1e-6)
+    fewer = loss_of(Task(LossConfig(temperature=0.3, log_q="none"), hardest=2), data)
+    assert fewer < loss_of(Task(LossConfig(temperature=0.3, log_q="none")), data)

@@ -8,6 +8,8 @@ name here says which one it means.
 
 from __future__ import annotations
 
+import math
+
 from trainer.keras_gate import tf
 
 
@@ -33,27 +35,7 @@ def correct(scores: tf.Tensor, log_q: tf.Tensor) -> tf.Tensor:
       ValueError: eagerly, `log_q` is not `[C]`, or not finite (-inf is log 0: an item that can
         never be sampled). In a graph the latter is a `tf.errors.InvalidArgumentError` at run time.
     """
-    log_q = tf.cast(log_q, scores.dtype)
-    if log_q.shape.rank not in (1, None) or not log_q.shape.is_compatible_with(scores.shape[1:]):
-        raise ValueError(
-            f"log_q: expected one value per candidate [C] for scores [B, C] of shape "
-            f"{scores.shape}, received shape {log_q.shape}; slice or concatenate it together with "
-            "the candidates"
-        )
-    remedy = "estimate q over the data that the candidates are drawn from, or give q a pseudo-count"
-    if tf.executing_eagerly():
-        bad = int(tf.reduce_sum(tf.cast(~tf.math.is_finite(log_q), tf.int32)))
-        if bad:
-            raise ValueError(
-                f"log_q: expected finite log probabilities, received {bad} of {log_q.shape[0]} "
-                f"that are infinite or NaN (log 0 is -inf); {remedy}"
-            )
-    else:
-        # A [C] check costs nothing beside [B, C] scores, and a NaN loss is hard to trace back.
-        log_q = tf.debugging.check_numerics(
-            log_q, f"log_q: expected finite log probabilities (log 0 is -inf); {remedy}"
-        )
-    return scores - log_q
+    return scores - checked(scores, log_q)
 
 
 def log_probability_per_draw(counts: tf.Tensor, total: int | float | tf.Tensor) -> tf.Tensor:
@@ -96,3 +78,124 @@ def log_expected_count(log_p_per_draw: tf.Tensor, batch_size: int | tf.Tensor) -
       `[C]` log expected count per batch.
     """
     return log_p_per_draw + tf.math.log(tf.cast(batch_size, log_p_per_draw.dtype))
+
+
+def mixture_log_q(
+    log_p: tf.Tensor, *, sampled: int | tf.Tensor, uniform: int, num_items: int
+) -> tf.Tensor:
+    """Log probability per draw of a mixture: Q(j) = n/(n+K) p_j + K/(n+K) / |V|.
+
+    In words: K uniform draws give every item a floor of K / (n+K) / |V|, so that an item that the
+    log never shows can be a negative too.
+
+    Source: Yang et al., "Mixed Negative Sampling for Learning Two-tower Neural Networks in
+    Recommendations", WWW 2020 Companion, section 3.3.
+
+    Args:
+      log_p: `[C]` log probability of one draw from the log. -inf (an item that is not in the log)
+        gives a finite result where K > 0.
+      sampled: n, number of candidates drawn from p: the batch and the memory bank.
+      uniform: K, number of candidates drawn uniformly from the catalogue.
+      num_items: |V|, size of the catalogue.
+
+    Returns:
+      `[C]` log Q per draw; `log_p` itself for K = 0.
+
+    Raises:
+      ValueError: K is negative, |V| is not above 0, or n (given as an int) is negative or, with
+        K = 0, zero.
+    """
+    if uniform < 0:
+        raise ValueError(f"uniform: expected a number of draws >= 0, received {uniform}")
+    if num_items < 1:
+        raise ValueError(f"num_items: expected a number above 0, received {num_items}")
+    if isinstance(sampled, int) and (sampled < 0 or sampled + uniform == 0):
+        raise ValueError(f"sampled: expected some draws, received {sampled} and {uniform} uniform")
+    if uniform == 0:
+        return log_p
+    drawn = tf.cast(sampled, log_p.dtype)
+    log_total = tf.math.log(drawn + uniform)
+    from_log = log_p + (tf.math.log(drawn) - log_total)
+    from_catalogue = math.log(uniform) - math.log(num_items) - log_total
+    # log(e^a + e^b); b is finite, so an a of -inf is exact and there is no inf - inf.
+    larger = tf.maximum(from_log, from_catalogue)
+    return larger + tf.math.log1p(tf.exp(-tf.abs(from_log - from_catalogue)))
+
+
+def corrected_log_q(log_q: tf.Tensor, positive_log_q: tf.Tensor) -> tf.Tensor:
+    """Log probability that a negative is drawn: log Q'_i(d) = log Q(d) - log(1 - Q(pos_i)).
+
+    Q' is Q without the row's positive, which is no negative: over all other items it sums to 1.
+
+    Source: Khrylchenko et al., "Correcting the LogQ Correction: Revisiting Sampled Softmax for
+    Large-Scale Retrieval", RecSys 2025, arXiv 2507.09331.
+
+    Args:
+      log_q: `[C]` log probability per draw of each candidate.
+      positive_log_q: `[B]` the same of each row's positive; below 0.
+
+    Returns:
+      `[B, C]`; of no meaning for the row's own positive item. `corrected_softmax` does without
+      this matrix.
+
+    Raises:
+      ValueError: see `log_complement`.
+    """
+    return log_q[tf.newaxis, :] - log_complement(positive_log_q)[:, tf.newaxis]
+
+
+def log_complement(log_q: tf.Tensor) -> tf.Tensor:
+    """Log probability that one draw does not give the item: log(1 - Q).
+
+    Args:
+      log_q: `[...]` log probability of one draw; below 0.
+
+    Returns:
+      `[...]` log(1 - Q), exact for a Q near 0 and near 1.
+
+    Raises:
+      ValueError: eagerly, Q >= 1 or NaN. In a graph a `tf.errors.InvalidArgumentError` at run time.
+    """
+    remedy = "a probability of one draw sums to 1 over the catalogue; expected counts do not"
+    if tf.executing_eagerly():
+        bad = int(tf.reduce_sum(tf.cast(~(log_q < 0), tf.int32)))
+        if bad:
+            raise ValueError(
+                f"log_q: expected probabilities below 1, received {bad} of {tf.size(log_q)} that "
+                f"are not; {remedy}"
+            )
+    else:
+        expected = tf.debugging.Assert(
+            tf.reduce_all(log_q < 0), [f"log_q: expected probabilities below 1; {remedy}"]
+        )
+        with tf.control_dependencies([expected]):
+            log_q = tf.identity(log_q)
+    # log1p(-exp(x)) cancels for x near 0 (Q near 1), log(-expm1(x)) for very negative x.
+    near_one = log_q > -math.log(2)
+    safe = tf.where(near_one, log_q, -tf.ones_like(log_q))
+    return tf.where(near_one, tf.math.log(-tf.math.expm1(safe)), tf.math.log1p(-tf.exp(log_q)))
+
+
+def checked(scores: tf.Tensor, log_q: tf.Tensor) -> tf.Tensor:
+    """`[C]` log_q in the type of the `[B, C]` scores; refused as `correct` says."""
+    log_q = tf.cast(log_q, scores.dtype)
+    if log_q.shape.rank not in (1, None) or not log_q.shape.is_compatible_with(scores.shape[1:]):
+        raise ValueError(
+            f"log_q: expected one value per candidate [C] for scores [B, C] of shape "
+            f"{scores.shape}, received shape {log_q.shape}; slice or concatenate it together with "
+            "the candidates"
+        )
+    remedy = "estimate q over the data that the candidates are drawn from, or give q a pseudo-count"
+    if tf.executing_eagerly():
+        bad = int(tf.reduce_sum(tf.cast(~tf.math.is_finite(log_q), tf.int32)))
+        if bad:
+            raise ValueError(
+                f"log_q: expected finite log probabilities, received {bad} of {log_q.shape[0]} "
+                f"that are infinite or NaN (log 0 is -inf); {remedy}"
+            )
+    else:
+        # A [C] check costs nothing beside [B, C] scores, and a NaN loss is hard to trace back.
+        log_q = tf.debugging.check_numerics(
+            log_q, f"log_q: expected finite log probabilities (log 0 is -inf); {remedy}"
+        )
+    return log_q

@@ -35,6 +35,12 @@ def accidental_hits(
     return same_item & (positive_index[:, tf.newaxis] != columns[tf.newaxis, :])
 
 
+def but_positives(mask: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+    """`[B, C]`: the mask (`[B, C]` or `[C]` bool), but never True at a row's positive, column i."""
+    mask = tf.broadcast_to(mask, shape)
+    return tf.linalg.set_diag(mask, tf.zeros([tf.minimum(shape[0], shape[1])], tf.bool))
+
+
 def apply_mask(scores: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     """Replaces masked scores by so low a value that they carry exactly no softmax mass.
 

@@ -42,11 +42,12 @@ class FeatureEmbeddings(keras.layers.Layer):
         """
         super().__init__(name=name)
         self._features = features
-        self._tables: dict[str, tf.Variable] = {}
+        self.tables: dict[str, tf.Variable] = {}
+        """Owner -> table `[V, D]`."""
         for feature in features:
             owner = features.table_of(feature)
-            if feature.is_embedded and owner not in self._tables:
-                self._tables[owner] = self.add_weight(
+            if feature.is_embedded and owner not in self.tables:
+                self.tables[owner] = self.add_weight(
                     name=owner,
                     shape=[table_sizes[owner], features.get(owner).dim],
                     initializer=keras.initializers.RandomUniform(
@@ -67,7 +68,16 @@ class FeatureEmbeddings(keras.layers.Layer):
 
     def table(self, feature: Feature) -> tf.Variable:
         """The table `[V, D]` of an embedded feature."""
-        return self._tables[self._features.table_of(feature)]
+        return self.tables[self._features.table_of(feature)]
+
+    def rows_read(self, features: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Owner of each table -> the distinct rows `[n]` of it that a batch reads."""
+        read: dict[str, list[tf.Tensor]] = {}
+        for feature in self._features:
+            if feature.is_embedded:
+                values = tf.reshape(features[feature.name], [-1])
+                read.setdefault(self._features.table_of(feature), []).append(values)
+        return {owner: tf.unique(tf.concat(parts, axis=0))[0] for owner, parts in read.items()}
 
     def lookup(
         self, feature: Feature, values: tf.Tensor, weights: tf.Tensor | None = None
@@ -122,7 +132,7 @@ class FeatureEmbeddings(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Refused: the layer is rebuilt from the configuration of the run."""
         raise NotImplementedError(
-            "rebuild the model with trainer.model.build_model and restore its weights"
+            "rebuild the model with trainer.build.build_model and restore its weights"
         )
 
 

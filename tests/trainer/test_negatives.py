@@ -1,0 +1,238 @@
+"""Sources of negatives: the mixture, the bank and its momentum tower, known positives, refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from preprocessing.errors import LongtailError
+from trainer.build import build_model
+from trainer.config import TrainerSections
+from trainer.input_fn import training_dataset
+from trainer.keras_gate import tf
+from trainer.memory_bank import MemoryBank
+from trainer.model import RecallModel
+from trainer.run_state import RunState
+
+Configure = Callable[..., TrainerSections]
+SEED = tf.constant([1, 2])
+LATE = tf.constant(100, tf.int64)
+MEMORY = {"size": 64, "warm_up_steps": 2}
+
+
+def batches(data_dir: Path, config: TrainerSections, n: int) -> list[dict[str, tf.Tensor]]:
+    return list(training_dataset(data_dir, config).take(n))
+
+
+def train(model: RecallModel, steps: list[dict[str, tf.Tensor]]) -> list[float]:
+    step = tf.function(model.train_step, autograph=False)
+    return [float(step(batch)["loss"]) for batch in steps]
+
+
+def test_the_bank_is_first_in_first_out() -> None:
+    bank = MemoryBank(size=5, dim=1, warm_up_steps=3)
+    for first in (1, 4):
+        rows = tf.range(first, first + 3)
+        bank.push(tf.cast(rows, tf.float32)[:, None], rows, -tf.cast(rows, tf.float32))
+    kept = bank.read(SEED)
+    assert sorted(kept.rows.numpy()) == [2, 3, 4, 5, 6]
+    np.testing.assert_array_equal(kept.items[:, 0], kept.rows)
+    np.testing.assert_array_equal(kept.log_p, -kept.rows.numpy())
+    assert [bool(bank.is_ready(step)) for step in (2, 3)] == [False, True]
+
+
+def test_a_bank_with_other_batches_equals_a_larger_batch(
+    data_dir: Path, configure: Configure
+) -> None:
+    config = configure(negatives={"memory": MEMORY}, train={"batch_size": 32})
+    model = build_model(config, data_dir)
+    first, second, third = batches(data_dir, config, 3)
+    for batch in (first, second):  # the bank holds 64, from weights that never move
+        rows = batch["item"]
+        features = model.item_table.gather(rows)
+        model.negatives.remember(model.item_tower(features), rows, features)
+    with_bank = model.losses_of(third, LATE, training=False)["loss"]
+
+    plain = build_model(configure(), data_dir)
+    rows = tf.concat([third["item"], first["item"], second["item"]], axis=0)
+    counts = plain.item_table.counts_examples
+    log_q = np.log(counts[rows.numpy()] / counts.sum()).astype(np.float32)
+    larger = plain.main_task(
+        plain.query_tower(third),
+        plain.item_tower(plain.item_table.gather(rows)),
+        candidate_log_q=log_q,
+        candidate_ids=rows,
+    )
+    np.testing.assert_allclose(with_bank, larger, rtol=1e-5)
+
+
+def test_places_of_the_bank_are_drawn_anew_with_each_seed() -> None:
+    bank = MemoryBank(size=100, dim=1, warm_up_steps=3, drawn=10)
+    rows = tf.range(1, 101)
+    bank.push(tf.cast(rows, tf.float32)[:, None], rows, -tf.cast(rows, tf.float32))
+    first, again, other = (bank.read(tf.constant(seed)) for seed in ([1, 2], [1, 2], [1, 3]))
+    np.testing.assert_array_equal(first.rows, again.rows)
+    assert (first.rows.numpy() != other.rows.numpy()).any() and first.rows.shape == [10]
+    np.testing.assert_array_equal(first.items[:, 0], first.rows)
+
+
+def test_the_bank_waits_for_its_warm_up(data_dir: Path, configure: Configure) -> None:
+    config = configure(negatives={"memory": MEMORY})
+    with_bank, plain = build_model(config, data_dir), build_model(configure(), data_dir)
+    steps = batches(data_dir, config, 5)
+    ours, theirs = train(with_bank, steps), train(plain, steps)
+    np.testing.assert_allclose(ours[:2], theirs[:2], rtol=1e-5)
+    assert ours[2] > theirs[2]  # more negatives, a larger normaliser
+
+
+def test_the_mixture_names_every_draw(data_dir: Path, configure: Configure) -> None:
+    config = configure(negatives={"uniform": 16})
+    model = build_model(config, data_dir)
+    batch = batches(data_dir, config, 1)[0]
+    rows = model.negatives.rows(batch["item"], model.item_table, SEED)
+    assert rows.shape == [48] and rows.numpy()[32:].min() >= 1
+    candidates = model.negatives.candidates(tf.zeros([48, model.dim]), rows, tf.constant(32), LATE, SEED)
+    counts = model.item_table.counts_examples
+    share = counts[rows.numpy()] / counts.sum()
+    expected = np.log(32 / 48 * share + 16 / 48 / model.item_table.num_items)
+    np.testing.assert_allclose(candidates.log_q, expected, rtol=1e-5)
+    assert np.isfinite(train(model, batches(data_dir, config, 3))).all()
+
+
+def test_without_in_batch_negatives_other_examples_do_not_count(
+    data_dir: Path, configure: Configure
+) -> None:
+    config = configure(negatives={"in_batch": False, "uniform": 16})
+    model = build_model(config, data_dir)
+    batch = batches(data_dir, config, 1)[0]
+    one = {name: values[:1] for name, values in batch.items()}
+    # The same seed draws the same uniform items, so each example stands for itself.
+    together = model.losses_of(batch, LATE, training=False)["loss"]
+    alone = [
+        model.losses_of({n: v[i : i + 1] for n, v in batch.items()}, LATE, training=False)["loss"]
+        for i in range(len(one["item"]), 32)
+    ]
+    alone.append(model.losses_of(one, LATE, training=False)["loss"])
+    np.testing.assert_allclose(together, np.mean(alone), rtol=1e-4)
+
+
+def test_the_momentum_tower_follows_by_the_formula(data_dir: Path, configure: Configure) -> None:
+    config = configure(negatives={"memory": {**MEMORY, "momentum": 0.9}})
+    model = build_model(config, data_dir)
+    momentum = model.negatives.momentum_tower
+    assert momentum is not None
+    follower = momentum._follower
+    model.item_tower.dense_weights[0].assign_add(tf.ones_like(model.item_tower.dense_weights[0]))
+    before = follower.dense_weights[0].numpy()
+    table, slow = (tower.embeddings.tables["product"] for tower in (model.item_tower, follower))
+    table.assign_add(tf.ones_like(table))
+    start = slow.numpy()
+    rows = tf.constant([3, 3, 5])
+    features = model.item_table.gather(rows)
+    momentum.follow(features)
+    np.testing.assert_allclose(follower.dense_weights[0], before + 0.1, rtol=1e-5)
+    read = set(features["product"].numpy())
+    moved = np.flatnonzero(np.abs(slow.numpy() - start).max(axis=1) > 1e-6)
+    assert set(moved) == read
+    np.testing.assert_allclose(slow.numpy()[moved], start[moved] + 0.1, rtol=1e-4)
+    assert np.isfinite(train(model, batches(data_dir, config, 4))).all()
+
+
+def test_known_positives_are_no_negatives(data_dir: Path, configure: Configure) -> None:
+    config = configure(negatives={"known_positives": "remove"})
+    model = build_model(config, data_dir)
+    batch = batches(data_dir, config, 1)[0]
+    plain = build_model(configure(), data_dir).losses_of(batch, LATE, training=False)["loss"]
+    assert float(model.losses_of(batch, LATE, training=False)["loss"]) < float(plain)
+
+
+@pytest.mark.parametrize(
+    ("loss", "negatives"),
+    [
+        ({"log_q": "none"}, {}),
+        ({"probabilities": "streamed"}, {"uniform": 8}),
+        ({"log_q": "corrected"}, {"uniform": 8, "memory": MEMORY}),
+        ({"log_q": "corrected", "probabilities": "streamed"}, {"memory": MEMORY}),
+        ({}, {"hardest": 4}),
+        ({"kind": "gramian"}, {"uniform": 8}),
+        ({"kind": "gramian", "log_q": "none"}, {"memory": MEMORY}),
+        ({"kind": "bsl", "bsl_ratio": 2.0}, {}),
+        ({"kind": "bce", "log_q": "none"}, {"in_batch": False, "uniform": 8}),
+    ],
+)
+def test_every_arm_learns(
+    data_dir: Path, configure: Configure, loss: dict[str, Any], negatives: dict[str, Any]
+) -> None:
+    config = configure(
+        loss={"temperature": 0.2, **loss}, negatives=negatives, train={"learning_rate": 0.1}
+    )
+    model = build_model(config, data_dir)
+    steps = batches(data_dir, config, 12) * 4
+    losses = train(model, steps)
+    assert np.isfinite(losses).all()
+    assert np.mean(losses[-8:]) < np.mean(losses[4:12])
+
+
+def test_frequencies_and_bank_come_back_from_a_checkpoint(
+    data_dir: Path, configure: Configure, tmp_path: Path
+) -> None:
+    config = configure(
+        loss={"probabilities": "streamed"}, negatives={"memory": {**MEMORY, "momentum": 0.9}}
+    )
+    steps = batches(data_dir, config, 6)
+    model = build_model(config, data_dir)
+    train(model, steps[:3])
+    RunState(model, tmp_path, 1).save()
+    uninterrupted = train(model, steps[3:])
+    other = build_model(config, data_dir)
+    assert RunState(other, tmp_path, 1).restore()
+    np.testing.assert_allclose(train(other, steps[3:]), uninterrupted, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"negatives": {"memory": {"size": 65, "warm_up_steps": 2}}}, "at most .* 64, received 65"),
+        ({"negatives": {"memory": {"size": 8, "drawn": 9}}}, "at most size=8, received 9"),
+        ({"negatives": {"hardest": 32}}, "less than the 32 negatives"),
+        ({"negatives": {"in_batch": False}}, "expected in_batch or uniform"),
+        ({"negatives": {"explicit": True}}, "data.refused"),
+        ({"loss": {"probabilities": "streamed", "frequency": {"buckets": 8}}}, "at least .*=32"),
+        ({"loss": {"probabilities": "streamed", "log_q": "none"}}, "expected a correction"),
+        ({"loss": {"kind": "bce", "log_q": "corrected"}}, "expected kind 'softmax'"),
+        ({"loss": {"kind": "gramian"}, "negatives": {"hardest": 4}}, "another loss.kind"),
+        ({"loss": {"temperature": 0}}, "loss.temperature"),
+    ],
+)
+def test_refuses_what_cannot_work(
+    configure: Configure, sections: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(LongtailError, match=message):
+        configure(train={"batch_size": 32}, **sections)
+
+
+def test_prior_and_learned_popularity_exclude_each_other(configure: Configure) -> None:
+    with pytest.raises(LongtailError, match=r"prior or towers\.popularity, received both"):
+        configure(prior={"beta": 1.0}, towers={"popularity": {}})
+
+
+def test_the_prior_adds_beta_log_p_and_leaves_training_alone(
+    data_dir: Path, configure: Configure
+) -> None:
+    config = configure(prior={"beta": 0.5})
+    with_prior, plain = build_model(config, data_dir), build_model(configure(), data_dir)
+    batch = batches(data_dir, config, 1)[0]
+    losses = [float(m.losses_of(batch, LATE)["loss"]) for m in (with_prior, plain)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    rows = np.arange(1, 9, dtype=np.int32)
+    scores = [
+        m.embed_queries(batch).numpy() @ m.embed_items(m.served_items(rows)).numpy().T
+        for m in (with_prior, plain)
+    ]
+    added = (scores[0] - scores[1]) / 0.05  # over the temperature
+    popularity = with_prior.served_items(rows)["log_popularity"].numpy() / 0.05
+    np.testing.assert_allclose(added, np.tile(0.5 * popularity, (len(added), 1)), atol=1e-4)

@@ -1,0 +1,103 @@
+"""The sampled softmax whose positive is no sample: the corrected logQ correction."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from trainer.functional import logq
+from trainer.keras_gate import tf
+
+
+def corrected_softmax(
+    scores: tf.Tensor,
+    log_q: tf.Tensor,
+    weights: tf.Tensor | None = None,
+    *,
+    reduction: Literal["mean", "none"] = "mean",
+) -> tf.Tensor:
+    """Softmax of the positive against an estimate of all other items' mass.
+
+    With n_i negatives drawn from Q, and Q'_i(d) = Q(d) / (1 - Q(pos_i)),
+
+        Z_i = sum over the negatives d of exp(s_id) / (n_i Q'_i(d))
+
+    estimates the sum of exp(s) over the catalogue without the positive, free of bias. The positive
+    stands beside it as it is: P_i = exp(s_ii) / (exp(s_ii) + Z_i). In `logq.correct` the positive
+    is divided by its Q as if it had been sampled.
+
+    The paper minimises stop_gradient(1 - P_i) (log Z_i - s_ii). That has the gradient of -log P_i,
+    so the value here is (1/B) sum_i r_i (-log P_i), which can be compared with other softmaxes.
+
+    Source: Khrylchenko et al., "Correcting the LogQ Correction: Revisiting Sampled Softmax for
+    Large-Scale Retrieval", RecSys 2025, arXiv 2507.09331.
+
+    Args:
+      scores: `[B, C]` logits, *not* corrected by logQ. Row i's positive is column i. Candidates
+        masked by `masks.apply_mask` are no negatives and do not count in n_i; the positive item in
+        further columns (accidental hits) should be among them, since Q' leaves it out.
+      log_q: `[C]` log probability of each candidate per draw (not per batch).
+      weights: `[B]` rewards r_i; 1 without it.
+      reduction: "mean" for the loss above, "none" for the B terms r_i * -log P_i.
+
+    Returns:
+      Scalar, or `[B]`; float32 at least. A row without negatives gives 0, as does an empty batch.
+
+    Raises:
+      ValueError: C < B, an unknown reduction, a `log_q` that `logq.correct` refuses, or a positive
+        with Q >= 1 (in a graph `tf.errors.InvalidArgumentError`).
+    """
+    if reduction not in ("mean", "none"):
+        raise ValueError(f"reduction: expected 'mean' or 'none', received {reduction!r}")
+    rows, columns = scores.shape[0], scores.shape[1]
+    if rows is not None and columns is not None and columns < rows:
+        raise ValueError(
+            f"scores: expected at least as many candidates as rows, received {scores.shape}"
+        )
+    masked = float(scores.dtype.min) / 2  # before the cast: of the type that was masked
+    if scores.dtype in (tf.float16, tf.bfloat16):
+        scores = tf.cast(scores, tf.float32)
+    log_q = logq.checked(scores, log_q)
+    log_rest = logq.log_complement(log_q[: tf.shape(scores)[0]])
+    losses = _negative_log_probability(scores, log_q, log_rest, masked)
+    if weights is not None:
+        losses = losses * tf.cast(weights, losses.dtype)
+    if reduction == "none":
+        return losses
+    return tf.math.divide_no_nan(tf.reduce_sum(losses), tf.cast(tf.shape(losses)[0], losses.dtype))
+
+
+def _negative_log_probability(
+    scores: tf.Tensor, log_q: tf.Tensor, log_rest: tf.Tensor, masked: float
+) -> tf.Tensor:
+    """`[B]` -log P_i = softplus(log Z_i - s_ii), with the gradient written out.
+
+    What Q' and n_i add to a logit is the same in the whole row, so it is left out of the matrix.
+
+    Args:
+      scores: `[B, C]` logits.
+      log_q: `[C]`.
+      log_rest: `[B]` log(1 - Q(pos_i)).
+      masked: the score of a masked candidate.
+    """
+
+    @tf.custom_gradient
+    def of(scores: tf.Tensor) -> Any:
+        positives = tf.linalg.diag_part(scores)
+        out = tf.fill(tf.shape(positives), tf.constant(masked, scores.dtype))
+        negatives = tf.linalg.set_diag(scores - log_q, out)
+        # Half of it: log_q has moved a masked score, if at all, by a little.
+        count = tf.reduce_sum(tf.cast(negatives > masked / 2, scores.dtype), axis=1)
+        largest = tf.reduce_max(negatives, axis=1)
+        exponentials = tf.exp(negatives - largest[:, tf.newaxis])
+        total = tf.reduce_sum(exponentials, axis=1)
+        log_share = tf.math.log(total) + log_rest - tf.math.log(tf.maximum(count, 1))
+        margin = (largest - positives) + log_share
+        zeros = tf.zeros_like(margin)
+
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            pull = upstream * tf.where(count > 0, tf.sigmoid(margin), zeros)  # r_i (1 - P_i)
+            return tf.linalg.set_diag(exponentials * (pull / total)[:, tf.newaxis], -pull)
+
+        return tf.where(count > 0, tf.math.softplus(margin), zeros), gradient
+
+    return of(scores)

@@ -1,0 +1,120 @@
+"""The sections of the main task: loss, corrections, sources of negatives, popularity prior."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from preprocessing.config import Fraction
+from preprocessing.features import Section
+
+
+class PriorConfig(Section):
+    """Popularity at serving only: score + beta log P, one more coordinate of the vectors.
+
+    The alternative to a correction in training. Evaluation and export read it; weights do not
+    depend on it, only which of a run's evaluations counts as the best.
+    """
+
+    beta: float = Field(0.0, description="weight of log P")
+    pseudo_events: PositiveFloat = Field(
+        2.0, description="recent events that the long-term share counts as"
+    )
+
+
+class FrequencyConfig(Section):
+    """Sampling probabilities from the stream (Yi et al., algorithms 2 and 3)."""
+
+    buckets: PositiveInt = Field(262_144, description="of each hash function, 12 bytes each")
+    hashes: PositiveInt = Field(2, description="the estimate is the rarest of these")
+    learning_rate: Fraction = Field(0.05, description="weight of the newest interval")
+    initial_interval: Annotated[float, Field(ge=1.0)] = Field(
+        1_000.0, description="steps between two occurrences before an item was seen"
+    )
+
+
+class LossConfig(Section):
+    """The main task."""
+
+    kind: Literal["softmax", "gramian", "bsl", "bce"] = Field(
+        "softmax",
+        description="sampled softmax, all pairs by Gramians, bilateral softmax, binary cross-entropy",
+    )
+    temperature: PositiveFloat = 0.05
+    log_q: Literal["none", "standard", "corrected"] = Field(
+        "standard", description="correction by the sampling probability"
+    )
+    probabilities: Literal["exact", "streamed"] = Field(
+        "exact", description="where the sampling probabilities come from"
+    )
+    frequency: FrequencyConfig = FrequencyConfig()
+    remove_accidental_hits: bool = True
+    gramian_weight: PositiveFloat = Field(1.0, description="gramian: weight of all pairs")
+    bsl_ratio: PositiveFloat = Field(
+        1.0, description="bsl: temperature of the positives over that of the negatives"
+    )
+    bce_weight: PositiveFloat = Field(1.0, description="bce: weight of the negatives")
+
+    @model_validator(mode="after")
+    def _check(self) -> LossConfig:
+        if self.log_q == "corrected" and self.kind != "softmax":
+            raise ValueError(
+                f"log_q 'corrected' expected kind 'softmax', received '{self.kind}': use 'standard'"
+            )
+        if self.probabilities == "streamed" and self.log_q == "none":
+            raise ValueError(
+                "probabilities 'streamed' expected a correction, received log_q 'none'"
+            )
+        return self
+
+
+class MemoryConfig(Section):
+    """Item embeddings of the last batches as further negatives (CBNS)."""
+
+    size: PositiveInt = Field(8192, description="embeddings kept, first in first out")
+    drawn: PositiveInt | None = Field(
+        None, description="of them used a step, drawn at random; default: all"
+    )
+    warm_up_steps: PositiveInt = Field(
+        64, description="steps before they are used: early embeddings change too fast"
+    )
+    momentum: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
+        None, description="embed by a tower that follows slowly (MoCo), e.g. 0.99; default: none"
+    )
+
+
+    @property
+    def used(self) -> int:
+        """Candidates that the bank adds to a step."""
+        return self.drawn or self.size
+
+    @model_validator(mode="after")
+    def _check(self) -> MemoryConfig:
+        if self.used > self.size:
+            raise ValueError(f"drawn expected at most size={self.size}, received {self.drawn}")
+        return self
+
+
+class NegativesConfig(Section):
+    """What counts as a negative, freely combined."""
+
+    in_batch: bool = Field(True, description="the items of the other examples of the batch")
+    uniform: NonNegativeInt = Field(0, description="items drawn uniformly from the table a step")
+    memory: MemoryConfig | None = Field(None, description="bank of past batches, default: none")
+    hardest: PositiveInt | None = Field(
+        None, description="only the n of the highest score count, default: all"
+    )
+    known_positives: Literal["keep", "remove"] = Field(
+        "keep", description="other items that the user has in training"
+    )
+    explicit: bool = Field(False, description="items that the user refused, see data.refused")
+
+    @model_validator(mode="after")
+    def _check(self) -> NegativesConfig:
+        if not (self.in_batch or self.uniform):
+            raise ValueError(
+                "expected in_batch or uniform, received neither: a bank has nothing to offer while "
+                "it warms up"
+            )
+        return self

@@ -1,0 +1,146 @@
+"""Where a step's candidates come from, and how probable each of them was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from trainer.config import TrainerSections
+from trainer.frequency import FrequencyEstimator
+from trainer.functional.logq import log_probability_per_draw, mixture_log_q
+from trainer.item_table import ItemTable
+from trainer.keras_gate import tf
+from trainer.memory_bank import MemoryBank
+from trainer.momentum import MomentumTower
+
+
+class Candidates(NamedTuple):
+    """The columns of the scores: B items of the batch, K uniform ones, M of the bank.
+
+    Attributes:
+      items: `[C, D]` embeddings.
+      rows: `[C]` int32 item rows.
+      log_q: `[C]` log probability of one draw from the mixture of all sources.
+      is_negative: `[C]` bool, False where a column is no negative of anybody: the batch where
+        `negatives.in_batch` is off, the bank during its warm-up. None where all are.
+    """
+
+    items: tf.Tensor
+    rows: tf.Tensor
+    log_q: tf.Tensor
+    is_negative: tf.Tensor | None
+
+
+class NegativeSources(tf.Module):
+    """In-batch, uniform and remembered candidates, with one mixture Q for the correction.
+
+    Sources: mixed negatives, Yang et al., "Mixed Negative Sampling for Learning Two-tower Neural
+    Networks in Recommendations", WWW 2020; the bank, `memory_bank`.
+
+    Its variables (frequencies, bank, momentum tower) are part of a checkpoint and of no export.
+    """
+
+    def __init__(
+        self,
+        config: TrainerSections,
+        item_table: ItemTable,
+        dim: int,
+        momentum_tower: MomentumTower | None = None,
+    ) -> None:
+        """Sets the sources up.
+
+        Args:
+          config: `negatives`, `loss.probabilities` and `train.batch_size` are read.
+          item_table: with the exact counts.
+          dim: D of the item embeddings, popularity coordinate included.
+          momentum_tower: embeds what the bank keeps.
+        """
+        super().__init__(name="negative_sources")
+        self._negatives, self._batch = config.negatives, config.train.batch_size
+        self._num_items = item_table.num_items
+        examples = item_table.counts_examples
+        self._exact_log_p = log_probability_per_draw(examples, max(int(examples.sum()), 1))
+        self.frequency: FrequencyEstimator | None = None
+        if config.loss.probabilities == "streamed":
+            stream = config.loss.frequency
+            self.frequency = FrequencyEstimator(
+                buckets=stream.buckets,
+                hashes=stream.hashes,
+                learning_rate=stream.learning_rate,
+                initial_interval=stream.initial_interval,
+            )
+        self.bank: MemoryBank | None = None
+        if config.negatives.memory:
+            memory = config.negatives.memory
+            self.bank = MemoryBank(memory.size, dim, memory.warm_up_steps, memory.drawn)
+        self.momentum_tower = momentum_tower
+
+    def rows(self, batch_rows: tf.Tensor, item_table: ItemTable, seed: tf.Tensor) -> tf.Tensor:
+        """`[B + K]`: the batch's rows and K drawn uniformly, to be embedded with gradients."""
+        uniform = self._negatives.uniform
+        if not uniform:
+            return batch_rows
+        return tf.concat([batch_rows, item_table.uniform_rows(uniform, seed)], axis=0)
+
+    def candidates(
+        self,
+        items: tf.Tensor,
+        rows: tf.Tensor,
+        batch_size: tf.Tensor,
+        step: tf.Tensor,
+        seed: tf.Tensor,
+    ) -> Candidates:
+        """Joins the sources.
+
+        Args:
+          items: `[B + K, D]` embeddings of `rows`.
+          rows: `[B + K]`, see `rows`.
+          batch_size: B.
+          step: number of the training step.
+          seed: `[2]` integers, for what is drawn from the bank.
+        """
+        uniform, in_batch = self._negatives.uniform, self._negatives.in_batch
+        log_p = self._log_p(rows)
+        sampled = batch_size * int(in_batch)
+        is_negative = None
+        if not in_batch:
+            is_negative = tf.range(tf.shape(rows)[0]) >= batch_size
+        if self.bank is not None:
+            kept, ready = self.bank.read(seed), self.bank.is_ready(step)
+            items = tf.concat([items, kept.items], axis=0)
+            rows = tf.concat([rows, kept.rows], axis=0)
+            log_p = tf.concat([log_p, kept.log_p], axis=0)
+            fresh = tf.ones([batch_size + uniform], tf.bool) if in_batch else is_negative
+            is_negative = tf.concat([fresh, tf.fill([self.bank.used], ready)], axis=0)
+            sampled += self.bank.used * tf.cast(ready, tf.int32)
+        log_q = mixture_log_q(log_p, sampled=sampled, uniform=uniform, num_items=self._num_items)
+        return Candidates(items, rows, log_q, is_negative)
+
+    def observe(self, rows: tf.Tensor, step: tf.Tensor) -> None:
+        """Counts the batch's rows `[B]` in the stream, before their probabilities are read."""
+        if self.frequency is not None:
+            self.frequency.update(rows, step + 1)
+
+    def remember(
+        self, items: tf.Tensor, rows: tf.Tensor, features: Mapping[str, tf.Tensor]
+    ) -> None:
+        """Puts the batch into the bank, and lets the momentum tower follow.
+
+        Args:
+          items: `[B, D]` embeddings of the batch.
+          rows: `[B]`.
+          features: of the same items.
+        """
+        if self.bank is None:
+            return
+        if self.momentum_tower is not None:
+            taste = self.momentum_tower.embed(features)
+            items = tf.concat([taste, items[:, tf.shape(taste)[1] :]], axis=1)
+            self.momentum_tower.follow(features)
+        self.bank.push(items, rows, self._log_p(rows))
+
+    def _log_p(self, rows: tf.Tensor) -> tf.Tensor:
+        """`[m]` log probability of one draw from the log."""
+        if self.frequency is not None:
+            return self.frequency.log_probability(rows, self._batch, exact=True)
+        return tf.gather(self._exact_log_p, rows)
