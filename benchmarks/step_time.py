@@ -22,11 +22,12 @@ from rich.table import Table
 
 from preprocessing.config import AS_OF
 from preprocessing.config_io import load_config, parse_config
+from trainer.build import build_model
 from trainer.config import TrainerSections
 from trainer.input_fn import TrainingData
 from trainer.item_table import ItemTable
 from trainer.keras_gate import tf
-from trainer.model import RecallModel, build_model
+from trainer.model import RecallModel
 from trainer.optimizer import SparseAdagrad
 
 USERS = 2_500

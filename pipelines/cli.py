@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -70,6 +71,31 @@ def evaluate(config: ConfigFile, overrides: Overrides = None) -> None:
     from trainer.report import render_table
 
     console.print(render_table(_step(local.evaluate, config, overrides)))
+
+
+@app.command()
+def ablate(
+    config: ConfigFile,
+    arms: Annotated[
+        list[str] | None, typer.Option("--arms", metavar="NAME", help="only this arm; repeatable")
+    ] = None,
+    seeds: Annotated[
+        list[int] | None, typer.Option("--seeds", min=0, help="instead of the file's; repeatable")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="default: WORK_DIR/ablation")] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Compare corrections of popularity, each tuned alike, by bucket; a second call goes on."""
+    from pipelines.ablation.report import render_table
+    from pipelines.ablation.run import ablate as compare
+
+    given = {"--arms": arms, "--seeds": seeds, "--out": out and [out], "--set": overrides}
+    words = [
+        str(w) for name, values in given.items() for value in values or () for w in (name, value)
+    ]
+    command = shlex.join(["longtail", "ablate", str(config), *words])
+    options = {"arms": arms or (), "seeds": seeds or (), "out": out, "command": command}
+    console.print(render_table(_step(compare, config, overrides, **options)))
 
 
 @app.command()

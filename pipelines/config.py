@@ -6,12 +6,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.ablation.arms import AblateConfig
 from preprocessing.config_io import load_config
 from serving.config import ServingSections
 
 
 class RunConfig(ServingSections):
     """Everything that a run reads."""
+
+    ablate: AblateConfig = AblateConfig()
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,11 @@ class Paths:
     def evaluation(self) -> Path:
         """metrics.json and report.html."""
         return self.work_dir / "evaluation"
+
+    @property
+    def ablation(self) -> Path:
+        """Tables and figure of a comparison, and a record of each of its trainings."""
+        return self.work_dir / "ablation"
 
     @property
     def export(self) -> Path:

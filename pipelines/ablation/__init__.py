@@ -1,0 +1,1 @@
+"""`longtail ablate`: ways to train, compared."""

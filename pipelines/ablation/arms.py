@@ -1,0 +1,211 @@
+"""The section ``ablate`` of the configuration, and the arms that are compared without one."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
+
+from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveFloat, field_validator
+
+from preprocessing.config_io import parse_config
+from preprocessing.errors import LongtailError
+from preprocessing.features import Section
+from trainer.config import TrainerSections
+from trainer.loss_config import PriorConfig
+
+NO_CORRECTION, LOG_Q = "no correction", "logQ exact"
+TEMPERATURE = "loss.temperature"
+Changes = tuple[tuple[str, Any], ...]
+"""Pairs (section.key, value), applied in their order; a later one wins."""
+_CHANGEABLE = ("towers", "prior", "loss", "negatives", "ssl", "train")
+_Values = Annotated[list[Any], Field(min_length=1)]
+_Temperatures = Annotated[list[PositiveFloat], Field(min_length=1)]
+
+
+class Arm(Section):
+    """One way to train: changes to the file's configuration, and what of it is tuned."""
+
+    set: dict[str, Any] = Field(
+        default_factory=dict, description="section.key: value, applied in their order as by --set"
+    )
+    temperatures: _Temperatures | None = Field(None, description="default: those of all arms")
+    tune: dict[str, _Values] = Field(
+        default_factory=dict,
+        description="section.key: values, searched one key after the other, after the temperature",
+    )
+
+    def searched(self, temperatures: Sequence[float]) -> dict[str, Sequence[Any]]:
+        """Every key with its candidates, in the order of the search."""
+        return {TEMPERATURE: self.temperatures or temperatures, **self.tune}
+
+
+class AblateConfig(Section):
+    """``longtail ablate``: which arms, over which seeds and values."""
+
+    seeds: list[NonNegativeInt] = Field(
+        default=[42, 43, 44], min_length=1, description="the first one decides what is tuned"
+    )
+    temperatures: _Temperatures = Field(default=[0.1, 0.15, 0.2])
+    betas: list[FiniteFloat] = Field(
+        default=[-0.5, -0.25, 0.0, 0.1, 0.25, 0.5, 0.75, 1.0],
+        description="weights of log P when serving, chosen on validation",
+    )
+    arms: Annotated[dict[str, Arm], Field(min_length=1)] | None = Field(
+        None, description="by name, default: see pipelines/ablation/arms.py"
+    )
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("expected every seed once")
+        return seeds
+
+    @field_validator("betas")
+    @classmethod
+    def _rising_with_zero(cls, betas: list[float]) -> list[float]:
+        if sorted(set(betas)) != betas or 0 not in betas:
+            raise ValueError(
+                "expected betas in rising order without repeats, 0 (the model as trained) among them"
+            )
+        return betas
+
+
+def default_arms(config: TrainerSections) -> dict[str, Arm]:
+    """What popularity is corrected by, each alone, on the sizes that a configuration allows."""
+    batch = config.train.batch_size
+    plain: dict[str, Any] = {
+        "towers.popularity": None,
+        "prior.beta": 0.0,
+        "negatives": {},
+        "ssl.enabled": False,
+        "loss.kind": "softmax",
+        "loss.log_q": "standard",
+        "loss.probabilities": "exact",
+    }
+    uncorrected = {"loss.log_q": "none"}
+    size = min(8192, 64 * batch)
+    memory = {"size": size, "drawn": min(size, 2048), "warm_up_steps": 64}
+    changes: dict[str, dict[str, Any]] = {
+        # The prior decides which evaluation of a run counts as its best: at 0 it would be a poor one.
+        NO_CORRECTION: {**uncorrected, "prior.beta": 1.0},
+        LOG_Q: {},
+        "logQ streamed": {"loss.probabilities": "streamed"},
+        "corrected logQ": {"loss.log_q": "corrected"},
+        "+ mixed": {"negatives.uniform": 1024},
+        "+ memory bank": {"negatives.memory": memory},
+        "+ known positives removed": {"negatives.known_positives": "remove"},
+        "+ hard negatives": {"negatives.hardest": max(batch // 4, 1)},
+        **({"+ refusals": {"negatives.explicit": True}} if config.data.refused else {}),
+        "gramian": {"loss.kind": "gramian", **uncorrected},
+        "BSL": {"loss.kind": "bsl"},
+        "BCE": {"loss.kind": "bce", **uncorrected},
+    }
+    # Neither loss is a softmax: whether its sampled negatives want a correction is to be found out.
+    either: list[Any] = ["none", "standard"]
+    tuned: dict[str, dict[str, list[Any]]] = {
+        "logQ streamed": {"loss.frequency.learning_rate": [0.05, 0.2]},
+        "gramian": {"loss.gramian_weight": [1.0, 10.0, 100.0], "loss.log_q": either},
+        "BSL": {"loss.bsl_ratio": [1.0, 2.0]},
+        "BCE": {"loss.log_q": either},
+    }
+    # Its scores are near 0 and 1, not logits.
+    temperatures = {"gramian": [0.3, 0.8]}
+    arms = {
+        name: Arm(
+            set={**plain, **own},
+            temperatures=temperatures.get(name),
+            tune=tuned.get(name, {}),
+        )
+        for name, own in changes.items()
+    }
+    coordinate: dict[str, Any] = {}
+    if not config.towers.popularity:
+        coordinate = {"prior": None, "towers.popularity": {}}
+    arms["popularity coordinate"] = Arm(set={**coordinate, "ssl.enabled": False})
+    maskable = config.feature_list.maskable
+    if len(maskable) > 1:
+        kinds = ["random_mask", "complementary", "correlated"]
+        if any(feature.is_multivalued for feature in maskable):
+            kinds.append("value_dropout")
+        arms["popularity coordinate + SSL"] = Arm(
+            set={**coordinate, "ssl.enabled": True},
+            tune={"ssl.alpha": [0.03, 0.3], "ssl.augmentation": kinds},
+        )
+    return arms
+
+
+def chosen_arms(
+    config: TrainerSections, given: dict[str, Arm] | None, names: Iterable[str]
+) -> dict[str, Arm]:
+    """The arms of the configuration or the default ones; only those named, if any are.
+
+    Raises:
+      LongtailError: a name is unknown.
+    """
+    arms = given or default_arms(config)
+    wanted = list(dict.fromkeys(names))
+    unknown = [name for name in wanted if name not in arms]
+    if unknown:
+        raise LongtailError(
+            f"--arms expected names of {', '.join(repr(name) for name in arms)}, received "
+            f"{', '.join(repr(name) for name in unknown)}"
+        )
+    return {name: arms[name] for name in arms if name in wanted} if wanted else arms
+
+
+def variant(config: TrainerSections, arm: str, changes: Changes, seed: int) -> TrainerSections:
+    """The configuration of one training; it always has a weight of log P to vary when serving.
+
+    Raises:
+      LongtailError: a key is unknown or not of training, or a value is impossible.
+    """
+    source = f"arm '{arm}'"
+    document = config.model_dump(mode="json")
+    for key, value in changes:
+        if key.partition(".")[0] not in _CHANGEABLE:
+            raise LongtailError(
+                f"{source}: {key}: expected a key of {', '.join(_CHANGEABLE)}: arms differ in "
+                "training alone"
+            )
+        _put(document, key, value, source)
+    document["seed"] = seed
+    parsed = parse_config(document, TrainerSections, source)
+    if parsed.prior or parsed.towers.popularity:
+        return parsed
+    return parsed.model_copy(update={"prior": PriorConfig()})
+
+
+def check(
+    config: TrainerSections, name: str, arm: Arm, temperatures: Sequence[float], seed: int
+) -> None:
+    """Refuses an arm before any work is done for another.
+
+    Raises:
+      LongtailError: a key or a value of `set`, `temperatures` or `tune` is impossible.
+    """
+    fixed = tuple(arm.set.items())
+    for key, values in arm.searched(temperatures).items():
+        for value in values:
+            variant(config, name, (*fixed, (key, value)), seed)
+
+
+def value_at(config: TrainerSections, key: str) -> Any:
+    """The value of a dotted key."""
+    place: Any = config.model_dump(mode="json")
+    for part in key.split("."):
+        place = place[part]
+    return place
+
+
+def _put(document: dict[str, Any], key: str, value: Any, source: str) -> None:
+    *parents, last = key.split(".")
+    place: Any = document
+    for parent in parents:
+        if place.get(parent) is None:
+            place[parent] = {}
+        place = place[parent]
+        if not isinstance(place, dict):
+            raise LongtailError(f"{source}: {key}: '{parent}' holds no keys")
+    place[last] = copy.deepcopy(value)  # later keys may change what is inside

@@ -1,0 +1,101 @@
+"""What an ablation measures: recall on new items, by popularity bucket and weight of the prior."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from trainer.baselines import (
+    ALS,
+    Popularity,
+    Ranker,
+    RecentPopularity,
+    read_user_items,
+    tune_als,
+)
+from trainer.buckets import assign_buckets
+from trainer.config import TrainerSections
+from trainer.evaluate import SPLITS, TwoTower, read_split
+from trainer.item_table import ItemTable
+from trainer.model import RecallModel
+from trainer.protocol import measure
+from trainer.retrieval import item_embeddings
+
+GROUPS = ("overall", "head", "torso", "tail")
+Json = dict[str, Any]
+
+
+class Judge:
+    """Ranks the splits in mode `new` (see `trainer.protocol`), to the longest list."""
+
+    def __init__(self, config: TrainerSections, data_dir: Path, betas: list[float]) -> None:
+        """Reads the queries of both splits.
+
+        Args:
+          config: `features`, `evaluate` and `seed` (of ALS) are read.
+          data_dir: finished preprocessing.
+          betas: weights of log P when serving.
+
+        Raises:
+          LongtailError: the data are missing or damaged.
+        """
+        self.betas, self.k = betas, config.evaluate.ks[-1]
+        self._config, self._data_dir = config, data_dir
+        self._table = ItemTable.load(data_dir, config.feature_list)
+        self._buckets = assign_buckets(self._table.counts_events, config.evaluate.bucket_shares)
+        self._splits = {
+            name: read_split(data_dir, name, self._buckets.num_items) for name in SPLITS
+        }
+        self._targets = {name: split.targets_of("new") for name, split in self._splits.items()}
+
+    def model(self, model: RecallModel, split: str) -> Json:
+        """Group -> recall for each beta."""
+        # Items do not depend on beta: they are embedded once.
+        items = {split: item_embeddings(model, model.item_table, as_of=split)}
+        ranker = TwoTower(model, items, self._config.evaluate.batch_users)
+        found: dict[str, list[float | None]] = {group: [] for group in GROUPS}
+        for beta in self.betas:
+            model.prior_beta.assign(beta)
+            for group, recall in self._recall(ranker, split).items():
+                found[group].append(recall)
+        return found
+
+    def baselines(self) -> Json:
+        """Those of `evaluate.baselines` that can name new items, by name.
+
+        Returns:
+          For each split group -> recall; of ALS also the `settings` that validation chose.
+        """
+        found: Json = {}
+        for ranker in self._rankers():
+            cells: Json = {name: self._recall(ranker, name) for name in SPLITS}
+            if isinstance(ranker, ALS):
+                cells["settings"] = asdict(ranker.settings)
+            found[ranker.name] = cells
+        return found
+
+    def _recall(self, ranker: Ranker, split: str) -> dict[str, float | None]:
+        ranked = ranker.rank(self._splits[split], self.k, exclude_seen=True)
+        cells = measure(ranked, self._targets[split], self._buckets, [self.k]).cells
+        return {group: cells[group][f"recall@{self.k}"] for group in GROUPS}
+
+    def _rankers(self) -> list[Ranker]:
+        settings, rankers = self._config.evaluate, list[Ranker]()
+        if "popularity" in settings.baselines:
+            rankers.append(Popularity(self._buckets.events))
+        if "recent_popularity" in settings.baselines:
+            rankers.append(RecentPopularity(self._table.counts_recent))
+        if "als" in settings.baselines:
+            als, _ = tune_als(
+                read_user_items(self._data_dir, self._buckets.num_items),
+                self._splits["validation"],
+                self._buckets,
+                settings.als,
+                k=self.k,
+                seed=self._config.seed,
+                max_users=settings.max_validation_users,
+                batch_users=settings.batch_users,
+            )
+            rankers.append(als)
+        return rankers
