@@ -123,11 +123,11 @@ class TrainingData:
     def _epoch_rows(self, epoch: tf.Tensor) -> tf.data.Dataset:
         batch = self._config.train.batch_size
         shape = [self.steps_per_epoch, batch]
+        # TensorFlow keeps the function for ever: it must not hold on to the examples.
+        seed, examples = self._config.seed, self.num_examples
 
         def shuffled(number: NDArray[np.int64]) -> NDArray[np.int32]:
-            order = np.random.default_rng([self._config.seed, int(number)]).permutation(
-                self.num_examples
-            )
+            order = np.random.default_rng([seed, int(number)]).permutation(examples)
             return order[: shape[0] * batch].reshape(shape).astype(np.int32)
 
         rows = tf.ensure_shape(tf.numpy_function(shuffled, [epoch], tf.int32), shape)

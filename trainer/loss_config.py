@@ -83,7 +83,6 @@ class MemoryConfig(Section):
         None, description="embed by a tower that follows slowly (MoCo), e.g. 0.99; default: none"
     )
 
-
     @property
     def used(self) -> int:
         """Candidates that the bank adds to a step."""

@@ -29,9 +29,7 @@ class MemoryBank(tf.Module):
     towers have settled: hence a warm-up.
     """
 
-    def __init__(
-        self, size: int, dim: int, warm_up_steps: int, drawn: int | None = None
-    ) -> None:
+    def __init__(self, size: int, dim: int, warm_up_steps: int, drawn: int | None = None) -> None:
         """Sets an empty bank up.
 
         Args:

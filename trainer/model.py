@@ -144,9 +144,7 @@ class RecallModel(tfrs.Model):
         items = self._trained_items(embedded, features, training, seeds[1])
         if training:
             self.negatives.observe(rows, step)
-        candidates = self.negatives.candidates(
-            items, embedded, batch_size, step, seeds[4]
-        )
+        candidates = self.negatives.candidates(items, embedded, batch_size, step, seeds[4])
         main = self.main_task(
             queries,
             candidates.items,

@@ -19,7 +19,7 @@ from preprocessing.config_io import load_config
 from preprocessing.progress import Stages
 from preprocessing.run import preprocess
 from serving.config import ServingSections
-from trainer.model import BEST_WEIGHTS, build_model
+from trainer.build import BEST_WEIGHTS, build_model
 
 USERS, ITEMS, EVENTS = 40, 120, 1500
 HISTORY = 5

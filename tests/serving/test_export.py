@@ -21,8 +21,8 @@ from serving.export import export, main, read_description
 from serving.sample_requests import query_arrays, read_queries
 from serving.servable import Servable
 from tests.serving.recall_data import ITEMS, QUIET, K, RecallData, recall_data, write_untrained
+from trainer.build import load_model
 from trainer.keras_gate import tf
-from trainer.model import load_model
 from trainer.retrieval import item_embeddings
 
 pytestmark = pytest.mark.slow

@@ -19,9 +19,10 @@ from serving.servable import Servable
 from serving.signatures import Parts, RecallModule
 from serving.status import StatusError
 from tests.serving.recall_data import HISTORY, ITEMS, QUIET, K, RecallData, recall_data
+from trainer.build import load_model
 from trainer.input_fn import evaluation_queries
 from trainer.keras_gate import tf
-from trainer.model import RecallModel, load_model
+from trainer.model import RecallModel
 from trainer.retrieval import item_embeddings, query_embeddings, top_items
 from trainer.vocabulary import open_transform
 

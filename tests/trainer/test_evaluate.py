@@ -20,11 +20,11 @@ from preprocessing.errors import LongtailError
 from preprocessing.progress import Stages
 from tests.trainer import synthetic
 from trainer import evaluate as step
+from trainer.build import BEST_WEIGHTS, build_model, load_model
 from trainer.config import TrainerSections
 from trainer.evaluate import TwoTower, evaluate, read_split
 from trainer.examples_io import example_files
 from trainer.keras_gate import tf
-from trainer.model import BEST_WEIGHTS, build_model, load_model
 from trainer.retrieval import item_embeddings
 
 EVALUATE: dict[str, Any] = {

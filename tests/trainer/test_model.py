@@ -12,10 +12,11 @@ import pytest
 
 from preprocessing.errors import LongtailError
 from tests.trainer.synthetic import ITEMS
+from trainer.build import BEST_WEIGHTS, build_model, load_model, mutual_information
 from trainer.config import TrainerSections
 from trainer.input_fn import evaluation_queries, training_dataset
 from trainer.keras_gate import tf
-from trainer.model import BEST_WEIGHTS, RecallModel, build_model, load_model, mutual_information
+from trainer.model import RecallModel
 from trainer.retrieval import item_embeddings, query_embeddings
 
 Configure = Callable[..., TrainerSections]

@@ -95,7 +95,9 @@ def test_the_mixture_names_every_draw(data_dir: Path, configure: Configure) -> N
     batch = batches(data_dir, config, 1)[0]
     rows = model.negatives.rows(batch["item"], model.item_table, SEED)
     assert rows.shape == [48] and rows.numpy()[32:].min() >= 1
-    candidates = model.negatives.candidates(tf.zeros([48, model.dim]), rows, tf.constant(32), LATE, SEED)
+    candidates = model.negatives.candidates(
+        tf.zeros([48, model.dim]), rows, tf.constant(32), LATE, SEED
+    )
     counts = model.item_table.counts_examples
     share = counts[rows.numpy()] / counts.sum()
     expected = np.log(32 / 48 * share + 16 / 48 / model.item_table.num_items)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from trainer.build import build_model
 from trainer.config import TrainerSections
 from trainer.functional import popularity
 from trainer.input_fn import evaluation_queries, training_dataset
 from trainer.keras_gate import tf
-from trainer.model import build_model
 from trainer.retrieval import item_embeddings, query_embeddings
 
 Configure = Callable[..., TrainerSections]

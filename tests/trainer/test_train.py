@@ -20,10 +20,10 @@ from rich.console import Console
 from preprocessing.errors import LongtailError, LongtailFailure
 from tests.trainer.synthetic import make_config
 from trainer import task
+from trainer.build import load_model
 from trainer.config import TrainerSections
 from trainer.input_fn import TrainingData
 from trainer.keras_gate import tf
-from trainer.model import load_model
 from trainer.run_state import RunState
 from trainer.task import train
 from trainer.validation import Validation

@@ -61,7 +61,7 @@ def gramian(
         tf.shape(items)[0], items.dtype
     )
     mean_square = tf.math.divide_no_nan(tf.reduce_sum(of_queries * of_items), num_pairs)
-    return _reduce(errors, sample_weights, "mean") + tf.cast(weight, items.dtype) * mean_square
+    return _reduce(errors, sample_weights, "mean") + weight * mean_square
 
 
 def bilateral_softmax(
@@ -106,7 +106,6 @@ def bilateral_softmax(
         )
     losses = sampled_softmax(scores, reduction="none")  # logsumexp_d(s_id) - s_ii
     positives = tf.cast(tf.linalg.diag_part(scores), losses.dtype)
-    ratio = tf.cast(positive_temperature, losses.dtype)
     rewards = tf.ones_like(losses) if weights is None else tf.cast(weights, losses.dtype)
     users, group = tf.unique(groups)
     num_groups = tf.size(users)
@@ -115,11 +114,13 @@ def bilateral_softmax(
     largest = tf.gather(tf.math.unsorted_segment_max(counted, group, num_groups), group)
     below = positives - tf.stop_gradient(largest)
     # At weight 0, where `below` may be above 0, exp must not overflow: inf times 0 is NaN.
-    terms = rewards * tf.exp(tf.where(rewards > 0, below / ratio, tf.zeros_like(below)))
+    terms = rewards * tf.exp(
+        tf.where(rewards > 0, below / positive_temperature, tf.zeros_like(below))
+    )
     sums = tf.math.unsorted_segment_sum(terms, group, num_groups)
     rewarded = tf.math.unsorted_segment_sum(rewards, group, num_groups)
     mean = tf.where(rewarded > 0, tf.math.divide_no_nan(sums, rewarded), tf.ones_like(sums))
-    in_place_of_positive = ratio * tf.gather(tf.math.log(mean), group)
+    in_place_of_positive = positive_temperature * tf.gather(tf.math.log(mean), group)
     losses += tf.where(rewards > 0, below - in_place_of_positive, tf.zeros_like(losses))
     return _reduce(losses, weights, reduction)
 
@@ -156,7 +157,6 @@ def binary_cross_entropy(
         )
     masked = float(scores.dtype.min) / 2  # before the cast: of the type that was masked
     scores = _full(scores)
-    negatives_weight = tf.cast(negatives_weight, scores.dtype)
 
     @tf.custom_gradient
     def of(scores: tf.Tensor) -> Any:
@@ -164,7 +164,7 @@ def binary_cross_entropy(
         out = tf.fill(tf.shape(positives), tf.constant(masked, scores.dtype))
         negatives = tf.linalg.set_diag(scores, out)
         count = tf.reduce_sum(tf.cast(negatives > masked / 2, scores.dtype), axis=1)
-        share = tf.math.divide_no_nan(negatives_weight, count)
+        share = negatives_weight * tf.math.reciprocal_no_nan(count)
 
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
             of_scores = tf.sigmoid(negatives) * (upstream * share)[:, tf.newaxis]

@@ -108,3 +108,89 @@ def test_refuses_impossible_counts():
         logq.log_probability_per_draw(tf.constant([1, -1]), 2)
     with pytest.raises(ValueError, match="total: expected a number above 0, received 0"):
         logq.log_probability_per_draw(tf.constant([0]), 0)
+
+
+@BOTH
+def test_mixture_by_hand(run):
+    # n = 3 draws from p, K = 1 uniform one of 8 items: 3/4 p + 1/4 * 1/8. p = 1/2: 13/32;
+    # p = 1/8: 1/8; an item that is not in the log: 1/32.
+    log_p = tf.constant([math.log(1 / 2), math.log(1 / 8), float("-inf")])
+    log_q = run(lambda x, n: logq.mixture_log_q(x, sampled=n, uniform=1, num_items=8))
+    np.testing.assert_allclose(np.exp(log_q(log_p, 3)), [13 / 32, 1 / 8, 1 / 32], rtol=1e-6)
+    np.testing.assert_allclose(log_q(log_p, tf.constant(3)), log_q(log_p, 3), rtol=1e-6)
+    # Nothing of the log, as before a memory bank fills: uniform.
+    np.testing.assert_allclose(np.exp(log_q(log_p, tf.constant(0))), np.full(3, 1 / 8), rtol=1e-6)
+
+
+def test_mixture_without_uniform_draws_is_p():
+    log_p = tf.constant([-1.0, float("-inf")])
+    np.testing.assert_array_equal(
+        logq.mixture_log_q(log_p, sampled=5, uniform=0, num_items=8), log_p
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**31 - 1), sampled=st.integers(0, 10_000), uniform=st.integers(1, 10_000)
+)
+def test_mixture_against_the_reference_sums_to_one(seed, sampled, uniform):
+    p = np.random.default_rng(seed).dirichlet(np.full(30, 0.1))
+    with np.errstate(divide="ignore"):
+        log_p = tf.constant(np.log(p), tf.float32)
+    log_q = logq.mixture_log_q(log_p, sampled=sampled, uniform=uniform, num_items=30)
+    total = sampled + uniform
+    np.testing.assert_allclose(np.exp(log_q), sampled / total * p + uniform / total / 30, rtol=1e-4)
+    np.testing.assert_allclose(np.exp(log_q).sum(), 1, rtol=1e-5)
+
+
+def test_mixture_keeps_the_tail_of_a_large_catalogue():
+    # 1024 draws from p = 1e-12 and 1024 uniform ones of 1e8: (1e-12 + 1e-8) / 2.
+    log_q = logq.mixture_log_q(
+        tf.constant([math.log(1e-12)]), sampled=1024, uniform=1024, num_items=10**8
+    )
+    np.testing.assert_allclose(log_q, math.log((1e-12 + 1e-8) / 2), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"sampled": 2, "uniform": -1, "num_items": 3}, "uniform: expected .* >= 0, received -1"),
+        (
+            {"sampled": 2, "uniform": 1, "num_items": 0},
+            "num_items: expected .* above 0, received 0",
+        ),
+        ({"sampled": -1, "uniform": 1, "num_items": 3}, "sampled: expected .* received -1"),
+        ({"sampled": 0, "uniform": 0, "num_items": 3}, "sampled: .* received 0 and 0 uniform"),
+    ],
+)
+def test_mixture_refuses(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        logq.mixture_log_q(tf.zeros([2]), **arguments)
+
+
+@BOTH
+def test_corrected_log_q_by_hand(run):
+    # Q = 1/2, 1/3, 1/6. Without the positive 1/2 the others are 2/3 and 1/3; without 1/6, 3/5, 2/5.
+    log_q = tf.math.log(tf.constant([1 / 2, 1 / 3, 1 / 6]))
+    corrected = np.exp(run(logq.corrected_log_q)(log_q, tf.gather(log_q, [0, 2])))
+    np.testing.assert_allclose(corrected[0, 1:], [2 / 3, 1 / 3], rtol=1e-6)
+    np.testing.assert_allclose(corrected[1, :2], [3 / 5, 2 / 5], rtol=1e-6)
+
+
+@BOTH
+def test_log_complement_of_tiny_and_of_large_q(run):
+    # ln(1 - 1e-20) = -1e-20; 1 - Q = 1e-6 and 1e-30: no cancelling on either side.
+    log_q = np.array([math.log(1e-20), math.log(0.5), math.log1p(-1e-6), -1e-30])
+    expected = [-1e-20, math.log(0.5), math.log(1e-6), math.log(1e-30)]
+    np.testing.assert_allclose(
+        run(logq.log_complement)(tf.constant(log_q, tf.float32)), expected, rtol=2e-6
+    )
+
+
+@pytest.mark.parametrize("bad", [0.0, 0.5, float("nan")])
+def test_corrected_log_q_refuses_a_positive_that_is_always_drawn(bad):
+    positive = tf.constant([-1.0, bad])
+    with pytest.raises(ValueError, match=r"below 1, received 1 of 2 .* expected counts do not"):
+        logq.corrected_log_q(tf.zeros([3]) - 1, positive)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="log_q: expected probabilities"):
+        tf.function(logq.corrected_log_q)(tf.zeros([3]) - 1, positive)
