@@ -209,6 +209,11 @@ class TrainerSections(DataSections):
             )
             if is_used
         ]
+        if loss.log_q == "corrected" and negatives.hardest:
+            raise ValueError(
+                "negatives.hardest expected loss.log_q 'standard' or 'none', received 'corrected', "
+                "which estimates the mass of all other items from the negatives"
+            )
         if loss.kind == "gramian" and per_row:
             raise ValueError(
                 f"negatives {per_row} expected another loss.kind than 'gramian', which counts all "

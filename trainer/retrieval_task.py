@@ -40,7 +40,8 @@ class RetrievalTask(tfrs.tasks.Retrieval):
       name: of the layer.
 
     Raises:
-      LongtailError: num_items is needed and missing.
+      LongtailError: num_items is needed and missing, or `hardest` meets corrected logQ, which
+        estimates the mass of all other items from the negatives.
     """
 
     def __init__(
@@ -57,6 +58,10 @@ class RetrievalTask(tfrs.tasks.Retrieval):
         settings = loss if isinstance(loss, LossConfig) else LossConfig(**(loss or {}))
         if settings.kind == "gramian" and num_items is None:
             raise LongtailError("num_items: expected the items of the catalogue, received None")
+        if settings.log_q == "corrected" and hardest:
+            raise LongtailError(
+                f"hardest: expected None with log_q 'corrected', received {hardest}"
+            )
         super().__init__(
             metrics=metrics,
             batch_metrics=list(batch_metrics or ()),
@@ -186,8 +191,6 @@ class RetrievalTask(tfrs.tasks.Retrieval):
     ) -> tf.Tensor:
         settings = self._settings
         if settings.log_q == "corrected":
-            if self._hardest:
-                scores = mining.keep_hardest(scores, self._hardest)
             return corrected_softmax(scores, log_q, weights)
         if log_q is not None:
             scores = logq.correct(scores, log_q)

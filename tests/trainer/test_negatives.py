@@ -207,6 +207,7 @@ def test_frequencies_and_bank_come_back_from_a_checkpoint(
         ({"loss": {"probabilities": "streamed", "log_q": "none"}}, "expected a correction"),
         ({"loss": {"kind": "bce", "log_q": "corrected"}}, "expected kind 'softmax'"),
         ({"loss": {"kind": "gramian"}, "negatives": {"hardest": 4}}, "another loss.kind"),
+        ({"loss": {"log_q": "corrected"}, "negatives": {"hardest": 4}}, "received 'corrected'"),
         ({"loss": {"temperature": 0}}, "loss.temperature"),
     ],
 )

@@ -89,7 +89,7 @@ def mixture_log_q(
     log never shows can be a negative too.
 
     Source: Yang et al., "Mixed Negative Sampling for Learning Two-tower Neural Networks in
-    Recommendations", WWW 2020 Companion, section 3.3.
+    Recommendations", WWW 2020 Companion.
 
     Args:
       log_p: `[C]` log probability of one draw from the log. -inf (an item that is not in the log)

@@ -27,7 +27,7 @@ def gramian(
     positives towards 1.
 
     Source: Krichene et al., "Efficient Training on Very Large Corpora via Gramian Estimation",
-    ICLR 2019, section 2 (equations 2 to 4), with the batch's Gramians for the estimates.
+    ICLR 2019, with the batch's Gramians for the estimates.
 
     Args:
       queries: `[B, D]` query embeddings U, already divided by the temperature.
