@@ -115,7 +115,20 @@ def _apply(document: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise LongtailError(f"--set expected section.key=value, received '{override}'")
-    *parents, last = key.strip().split(".")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise LongtailError(f"--set {key}: '{text}' is not a YAML value") from error
+    put(document, key.strip(), value, "--set")
+
+
+def put(document: dict[str, Any], key: str, value: Any, source: str) -> None:
+    """Sets a dotted key; sections that are missing are made.
+
+    Raises:
+      LongtailError: something on the way is no section; `source` says who asked.
+    """
+    *parents, last = key.split(".")
     place: Any = document
     for parent in parents:
         if place.get(parent) is None:
@@ -123,9 +136,6 @@ def _apply(document: dict[str, Any], override: str) -> None:
         place = place[parent]
         if not isinstance(place, dict):
             raise LongtailError(
-                f"--set {key}: '{parent}' holds no keys; features are changed in the file"
+                f"{source} {key}: '{parent}' holds no keys; features are changed in the file"
             )
-    try:
-        place[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise LongtailError(f"--set {key}: '{text}' is not a YAML value") from error
+    place[last] = value

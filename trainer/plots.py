@@ -32,13 +32,8 @@ _VARIABLES = {
     _INK: "var(--ink)",
     _FAINT: "var(--faint)",
 }
-_STYLE = {
-    "svg.fonttype": "none",
+FRAME = {
     "font.family": "sans-serif",
-    "font.size": 10,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "axes.titlesize": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
@@ -46,6 +41,15 @@ _STYLE = {
     "grid.alpha": 0.35,
     "grid.linewidth": 0.6,
     "legend.frameon": False,
+}
+"""What all figures of the project share."""
+_STYLE = {
+    **FRAME,
+    "svg.fonttype": "none",
+    "font.size": 10,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "axes.titlesize": 10,
     "errorbar.capsize": 3.0,
     **dict.fromkeys(("axes.edgecolor", "grid.color"), _FAINT),
     **dict.fromkeys(

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveFloat, field_validator
 
-from preprocessing.config_io import parse_config
+from preprocessing.config_io import parse_config, put
 from preprocessing.errors import LongtailError
 from preprocessing.features import Section
 from trainer.config import TrainerSections
@@ -169,7 +169,7 @@ def variant(config: TrainerSections, arm: str, changes: Changes, seed: int) -> T
                 f"{source}: {key}: expected a key of {', '.join(_CHANGEABLE)}: arms differ in "
                 "training alone"
             )
-        _put(document, key, value, source)
+        put(document, key, copy.deepcopy(value), source)
     document["seed"] = seed
     parsed = parse_config(document, TrainerSections, source)
     if parsed.prior or parsed.towers.popularity:
@@ -197,15 +197,3 @@ def value_at(config: TrainerSections, key: str) -> Any:
     for part in key.split("."):
         place = place[part]
     return place
-
-
-def _put(document: dict[str, Any], key: str, value: Any, source: str) -> None:
-    *parents, last = key.split(".")
-    place: Any = document
-    for parent in parents:
-        if place.get(parent) is None:
-            place[parent] = {}
-        place = place[parent]
-        if not isinstance(place, dict):
-            raise LongtailError(f"{source}: {key}: '{parent}' holds no keys")
-    place[last] = copy.deepcopy(value)  # later keys may change what is inside

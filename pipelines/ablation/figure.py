@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from trainer.optional import require
-from trainer.plots import LABELS
+from trainer.plots import FRAME, LABELS
 
 Json = dict[str, Any]
 # Okabe and Ito's colours, told apart with every common colour blindness; without their yellow.
@@ -18,18 +18,7 @@ _MARKERS = "os^DvPX<>"
 _GREY = "#666666"
 _POINTS = {"als": ("*", _GREY), "popularity": ("o", "white"), "recent_popularity": ("o", _GREY)}
 """Marker and filling of the baselines."""
-_STYLE = {
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.alpha": 0.35,
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "svg.hashsalt": "frontier",
-}
+_STYLE = {**FRAME, "font.size": 9, "svg.hashsalt": "frontier"}
 
 
 def frontier(results: Json) -> str:
