@@ -8,7 +8,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from preprocessing.config import DataSections, Fraction
 from preprocessing.features import Section
-from trainer.loss_config import LossConfig, NegativesConfig, PriorConfig
+from trainer.loss_config import PSEUDO_EVENTS, LossConfig, NegativesConfig, PriorConfig
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -22,7 +22,7 @@ class PopularityConfig(Section):
 
     strength: PositiveFloat = Field(1.0, description="factor on the coordinate at serving")
     pseudo_events: PositiveFloat = Field(
-        2.0, description="recent events that the long-term share counts as"
+        PSEUDO_EVENTS, description="recent events that the long-term share counts as"
     )
 
 
@@ -176,10 +176,10 @@ class TrainerSections(DataSections):
 
     def _check_negatives(self) -> None:
         loss, negatives, batch = self.loss, self.negatives, self.train.batch_size
-        if self.prior and self.towers.popularity:
+        if self.prior and self.prior.pseudo_events and self.towers.popularity:
             raise ValueError(
-                "expected prior or towers.popularity, received both: towers.popularity learns the "
-                "weight that prior.beta sets"
+                "prior.pseudo_events expected no towers.popularity, whose pseudo_events count for "
+                f"the same coordinate, received {self.prior.pseudo_events}"
             )
         if loss.probabilities == "streamed" and loss.frequency.buckets < batch:
             raise ValueError(

@@ -9,17 +9,23 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 from preprocessing.config import Fraction
 from preprocessing.features import Section
 
+PSEUDO_EVENTS = 2.0
+"""Default of the recent events that an item's long-term share of the log counts as."""
+
 
 class PriorConfig(Section):
-    """Popularity at serving only: score + beta log P, one more coordinate of the vectors.
+    """Popularity at serving only: score + beta log P, in one more coordinate of the vectors.
 
-    The alternative to a correction in training. Evaluation and export read it; weights do not
-    depend on it, only which of a run's evaluations counts as the best.
+    Alone it is the alternative to a correction in training; with `towers.popularity` it shifts the
+    learned weight, below 0 towards the tail. Evaluation and export read it; weights do not depend
+    on it, only which of a run's evaluations counts as the best.
     """
 
     beta: float = Field(0.0, description="weight of log P")
-    pseudo_events: PositiveFloat = Field(
-        2.0, description="recent events that the long-term share counts as"
+    pseudo_events: PositiveFloat | None = Field(
+        None,
+        description="recent events that the long-term share counts as, default: 2, or what "
+        "towers.popularity says",
     )
 
 

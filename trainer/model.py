@@ -9,6 +9,7 @@ from trainer.config import TrainerSections
 from trainer.item_table import ItemTable
 from trainer.keras_gate import tf, tfrs
 from trainer.known_items import KnownItems
+from trainer.loss_config import PSEUDO_EVENTS
 from trainer.momentum import MomentumTower
 from trainer.negatives import Candidates, NegativeSources
 from trainer.popularity import COORDINATE, Popularity
@@ -62,11 +63,16 @@ class RecallModel(tfrs.Model):
         self._known_items = known_items
         self._explicit = config.negatives.explicit
         self._popularity, self._learns_popularity = None, bool(config.towers.popularity)
-        if served := config.towers.popularity or config.prior:
+        if config.towers.popularity or config.prior:
+            learned, prior = config.towers.popularity, config.prior
             self._popularity = Popularity(
-                getattr(served, "strength", 1.0), served.pseudo_events, config.loss.temperature,
+                learned.strength if learned else 1.0,
+                learned.pseudo_events
+                if learned
+                else (prior and prior.pseudo_events) or PSEUDO_EVENTS,
+                config.loss.temperature,
                 item_table,
-            )  # fmt: skip
+            )
         self.prior_beta = tf.Variable(
             config.prior.beta if config.prior else 0.0, trainable=False, name="prior_beta"
         )

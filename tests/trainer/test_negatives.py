@@ -218,9 +218,19 @@ def test_refuses_what_cannot_work(
         configure(train={"batch_size": 32}, **sections)
 
 
-def test_prior_and_learned_popularity_exclude_each_other(configure: Configure) -> None:
-    with pytest.raises(LongtailError, match=r"prior or towers\.popularity, received both"):
-        configure(prior={"beta": 1.0}, towers={"popularity": {}})
+def test_pseudo_events_are_given_once(configure: Configure) -> None:
+    with pytest.raises(LongtailError, match=r"prior\.pseudo_events expected no towers\.popularity"):
+        configure(prior={"pseudo_events": 3.0}, towers={"popularity": {}})
+
+
+def test_the_prior_shifts_a_learned_weight(data_dir: Path, configure: Configure) -> None:
+    towers = {"popularity": {"strength": 1.2}}
+    shifted = build_model(configure(prior={"beta": -0.25}, towers=towers), data_dir)
+    plain = build_model(configure(towers=towers), data_dir)
+    batch = batches(data_dir, configure(), 1)[0]
+    difference = shifted.embed_queries(batch).numpy() - plain.embed_queries(batch).numpy()
+    np.testing.assert_allclose(difference[:, :-1], 0, atol=1e-6)
+    np.testing.assert_allclose(difference[:, -1], -0.25, rtol=1e-5)
 
 
 def test_the_prior_adds_beta_log_p_and_leaves_training_alone(
