@@ -169,7 +169,7 @@ def variant(config: TrainerSections, arm: str, changes: Changes, seed: int) -> T
                 f"{source}: {key}: expected a key of {', '.join(_CHANGEABLE)}: arms differ in "
                 "training alone"
             )
-        put(document, key, copy.deepcopy(value), source)
+        put(document, key, copy.deepcopy(value), f"{source}:")
     document["seed"] = seed
     parsed = parse_config(document, TrainerSections, source)
     if parsed.prior or parsed.towers.popularity:
