@@ -10,10 +10,11 @@ import numpy as np
 
 from preprocessing.errors import LongtailError
 from preprocessing.features import FeatureList
-from trainer.config import TrainerSections
+from trainer.config import SSLConfig, TrainerSections
 from trainer.item_table import ItemTable
 from trainer.keras_gate import tf
 from trainer.known_items import KnownItems
+from trainer.loss_config import LossConfig, NegativesConfig
 from trainer.model import RecallModel
 from trainer.optimizer import SparseAdagrad
 from trainer.vocabulary import table_sizes
@@ -27,15 +28,7 @@ def build_model(config: TrainerSections, data_dir: Path) -> RecallModel:
     Raises:
       LongtailError: the data are missing or do not fit the configuration.
     """
-    data_dir = Path(data_dir)
-    features = config.feature_list
-    item_table = ItemTable.load(data_dir, features)
-    correlated = config.ssl.enabled and config.ssl.augmentation == "correlated"
-    relatedness = mutual_information(data_dir, features) if correlated else None
-    removes = config.negatives.known_positives == "remove"
-    known_items = KnownItems(data_dir) if removes else None
-    sizes = table_sizes(data_dir, features)
-    model = RecallModel(config, item_table, sizes, relatedness, known_items)
+    model = _new_model(config, data_dir)
     optimizer = SparseAdagrad(config.train.learning_rate, config.train.initial_accumulator)
     optimizer.build(model.trainable_variables)
     model.compile(optimizer=optimizer, steps_per_execution=config.train.steps_per_execution)
@@ -43,7 +36,9 @@ def build_model(config: TrainerSections, data_dir: Path) -> RecallModel:
 
 
 def load_model(config: TrainerSections, data_dir: Path, model_dir: Path) -> RecallModel:
-    """The model with the weights of its best validation figure.
+    """The model with the weights of its best validation figure, for inference.
+
+    What only training needs is not there: optimizer, frequencies, memory bank, self-supervision.
 
     Raises:
       LongtailError: there are none, or they belong to another configuration.
@@ -53,7 +48,7 @@ def load_model(config: TrainerSections, data_dir: Path, model_dir: Path) -> Reca
         raise LongtailError(
             f"expected trained weights in {prefix.parent}, found none: run train first"
         )
-    model = build_model(config, data_dir)
+    model = _new_model(_inference(config), data_dir)
     try:
         restored = model.weights_checkpoint().read(str(prefix))
         restored.assert_existing_objects_matched()
@@ -64,6 +59,30 @@ def load_model(config: TrainerSections, data_dir: Path, model_dir: Path) -> Reca
             f"({str(error).splitlines()[0]}): train again"
         ) from error
     return model
+
+
+def _new_model(config: TrainerSections, data_dir: Path) -> RecallModel:
+    data_dir = Path(data_dir)
+    features = config.feature_list
+    item_table = ItemTable.load(data_dir, features)
+    correlated = config.ssl.enabled and config.ssl.augmentation == "correlated"
+    relatedness = mutual_information(data_dir, features) if correlated else None
+    removes = config.negatives.known_positives == "remove"
+    known_items = KnownItems(data_dir) if removes else None
+    return RecallModel(
+        config, item_table, table_sizes(data_dir, features), relatedness, known_items
+    )
+
+
+def _inference(config: TrainerSections) -> TrainerSections:
+    """The configuration without what only a training step reads."""
+    return config.model_copy(
+        update={
+            "loss": LossConfig(temperature=config.loss.temperature),
+            "negatives": NegativesConfig(),
+            "ssl": SSLConfig(),
+        }
+    )
 
 
 def mutual_information(data_dir: Path, features: FeatureList) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
@@ -55,7 +55,10 @@ class LossConfig(Section):
         "exact", description="where the sampling probabilities come from"
     )
     frequency: FrequencyConfig = FrequencyConfig()
-    remove_accidental_hits: bool = True
+    remove_accidental_hits: bool = Field(
+        True,
+        description="a row's positive, drawn once more, is no negative; gramian has no such columns",
+    )
     gramian_weight: PositiveFloat = Field(1.0, description="gramian: weight of all pairs")
     bsl_ratio: PositiveFloat = Field(
         1.0, description="bsl: temperature of the positives over that of the negatives"
@@ -72,7 +75,26 @@ class LossConfig(Section):
             raise ValueError(
                 "probabilities 'streamed' expected a correction, received log_q 'none'"
             )
+        for key, option, needed in _READ_BY:
+            if getattr(self, option) != needed and getattr(self, key) != _default(key):
+                raise ValueError(
+                    f"{key} is read by {option} '{needed}' alone, received "
+                    f"'{getattr(self, option)}': leave it out"
+                )
         return self
+
+
+_READ_BY = (
+    ("gramian_weight", "kind", "gramian"),
+    ("bsl_ratio", "kind", "bsl"),
+    ("bce_weight", "kind", "bce"),
+    ("frequency", "probabilities", "streamed"),
+)
+"""Field of the loss, and the choice without which it would have no effect."""
+
+
+def _default(field: str) -> Any:
+    return LossConfig.model_fields[field].default
 
 
 class MemoryConfig(Section):

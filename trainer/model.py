@@ -57,9 +57,7 @@ class RecallModel(tfrs.Model):
         self.query_tower = QueryTower(
             features, sizes, config.towers, self.item_tower, item_table, seed=config.seed
         )
-        self.main_task = RetrievalTask(
-            config.loss, num_items=item_table.num_items, hardest=config.negatives.hardest
-        )
+        self.main_task = RetrievalTask(config.loss, hardest=config.negatives.hardest)
         self._known_items = known_items
         self._explicit = config.negatives.explicit
         self._popularity, self._learns_popularity = None, bool(config.towers.popularity)

@@ -31,7 +31,6 @@ class RetrievalTask(tfrs.tasks.Retrieval):
 
     Args:
       loss: what is computed; a mapping of its fields is taken as well (from `get_config`).
-      num_items: N of the catalogue; the gramian loss needs it for its correction.
       hardest: only the n negatives of the highest corrected score count; all without it.
       metrics: full-corpus metrics, as in TFRS. Not part of `get_config`, nor are the next two: they
         belong to the model that sets them, with its corpus of candidates.
@@ -40,15 +39,14 @@ class RetrievalTask(tfrs.tasks.Retrieval):
       name: of the layer.
 
     Raises:
-      LongtailError: num_items is needed and missing, or `hardest` meets corrected logQ, which
-        estimates the mass of all other items from the negatives.
+      LongtailError: `hardest` meets corrected logQ, which estimates the mass of all other items
+        from the negatives.
     """
 
     def __init__(
         self,
         loss: LossConfig | dict[str, Any] | None = None,
         *,
-        num_items: int | None = None,
         hardest: int | None = None,
         metrics: Sequence[tfrs.metrics.Factorized] | tfrs.metrics.Factorized | None = None,
         batch_metrics: Sequence[keras.metrics.Metric] | None = None,
@@ -56,8 +54,6 @@ class RetrievalTask(tfrs.tasks.Retrieval):
         name: str | None = None,
     ) -> None:
         settings = loss if isinstance(loss, LossConfig) else LossConfig(**(loss or {}))
-        if settings.kind == "gramian" and num_items is None:
-            raise LongtailError("num_items: expected the items of the catalogue, received None")
         if settings.log_q == "corrected" and hardest:
             raise LongtailError(
                 f"hardest: expected None with log_q 'corrected', received {hardest}"
@@ -70,7 +66,7 @@ class RetrievalTask(tfrs.tasks.Retrieval):
             remove_accidental_hits=settings.remove_accidental_hits,
             name=name,
         )
-        self._settings, self._num_items, self._hardest = settings, num_items or 0, hardest
+        self._settings, self._hardest = settings, hardest
 
     def call(
         self,
@@ -104,7 +100,8 @@ class RetrievalTask(tfrs.tasks.Retrieval):
           compute_metrics: update the full-corpus metrics too (slow).
           compute_batch_metrics: update the in-batch metrics, if there are any.
           score_mask: `[B, C]` or `[C]` bool, False where a candidate is not to be considered (TFRS's
-            meaning). A row's positive is always considered.
+            meaning). A row's positive is always considered. The gramian loss, which has no scores
+            of single pairs, takes `[C]` alone.
 
         Returns:
           Scalar loss, a mean over the batch.
@@ -117,17 +114,10 @@ class RetrievalTask(tfrs.tasks.Retrieval):
         self._require(settings.log_q != "none", "candidate_log_q", candidate_log_q)
         num_queries = tf.shape(query_embeddings)[0]
         positive_ids = None if candidate_ids is None else candidate_ids[:num_queries]
-        labels_of: tf.Tensor | None = None
+        scores: tf.Tensor | None = None
         if settings.kind == "gramian":
-            scaled = query_embeddings / settings.temperature
-            loss = pair_losses.gramian(
-                scaled,
-                candidate_embeddings,
-                tf.reduce_sum(scaled * candidate_embeddings[:num_queries], axis=1),
-                None if settings.log_q == "none" else candidate_log_q,
-                num_items=self._num_items,
-                weight=settings.gramian_weight,
-                sample_weights=sample_weight,
+            loss = self._gramian(
+                query_embeddings, candidate_embeddings, candidate_log_q, sample_weight, score_mask
             )
         else:
             scores = self._masked_scores(
@@ -139,12 +129,41 @@ class RetrievalTask(tfrs.tasks.Retrieval):
                     scores, log_q, query_embeddings, refused_embeddings, refused_mask
                 )
             loss = self._reduced(scores, log_q, sample_weight, groups)
-            labels_of = scores
         self._update_metrics(
-            query_embeddings, candidate_embeddings, positive_ids, sample_weight, loss, labels_of,
+            query_embeddings, candidate_embeddings, positive_ids, sample_weight, loss, scores,
             compute_metrics, compute_batch_metrics,
         )  # fmt: skip
         return loss
+
+    def _gramian(
+        self,
+        queries: tf.Tensor,
+        candidates: tf.Tensor,
+        log_q: tf.Tensor | None,
+        weights: tf.Tensor | None,
+        considered: tf.Tensor | None,
+    ) -> tf.Tensor:
+        """The gramian loss over the candidates that are considered."""
+        settings = self._settings
+        scaled = queries / settings.temperature
+        positives = tf.reduce_sum(scaled * candidates[: tf.shape(queries)[0]], axis=1)
+        log_q = None if settings.log_q == "none" else log_q
+        if considered is not None:
+            if considered.shape.rank != 1:
+                raise ValueError(
+                    "score_mask: expected one value per candidate [C] for loss kind 'gramian', "
+                    f"received shape {considered.shape}"
+                )
+            candidates = tf.boolean_mask(candidates, considered)
+            log_q = None if log_q is None else tf.boolean_mask(log_q, considered)
+        return pair_losses.gramian(
+            scaled,
+            candidates,
+            positives,
+            log_q,
+            weight=settings.gramian_weight,
+            sample_weights=weights,
+        )
 
     def _masked_scores(
         self,
@@ -235,7 +254,6 @@ class RetrievalTask(tfrs.tasks.Retrieval):
         return {
             "name": self.name,
             "loss": self._settings.model_dump(mode="json"),
-            "num_items": self._num_items or None,
             "hardest": self._hardest,
         }
 

@@ -12,12 +12,13 @@ from preprocessing.config_io import parse_config, put
 from preprocessing.errors import LongtailError
 from preprocessing.features import Section
 from trainer.config import TrainerSections
-from trainer.loss_config import PriorConfig
+from trainer.loss_config import LossConfig, PriorConfig
 
 NO_CORRECTION, LOG_Q = "no correction", "logQ exact"
 TEMPERATURE = "loss.temperature"
 Changes = tuple[tuple[str, Any], ...]
 """Pairs (section.key, value), applied in their order; a later one wins."""
+_OF_ONE_KIND = ("gramian_weight", "bsl_ratio", "bce_weight")
 _CHANGEABLE = ("towers", "prior", "loss", "negatives", "ssl", "train")
 _Values = Annotated[list[Any], Field(min_length=1)]
 _Temperatures = Annotated[list[PositiveFloat], Field(min_length=1)]
@@ -83,6 +84,9 @@ def default_arms(config: TrainerSections) -> dict[str, Arm]:
         "loss.kind": "softmax",
         "loss.log_q": "standard",
         "loss.probabilities": "exact",
+        # What belongs to one kind of loss is refused by the others.
+        **{f"loss.{own}": LossConfig.model_fields[own].default for own in _OF_ONE_KIND},
+        "loss.frequency": {},
     }
     uncorrected = {"loss.log_q": "none"}
     size = min(8192, 64 * batch)
@@ -91,7 +95,10 @@ def default_arms(config: TrainerSections) -> dict[str, Arm]:
         # The prior decides which evaluation of a run counts as its best: at 0 it would be a poor one.
         NO_CORRECTION: {**uncorrected, "prior.beta": 1.0},
         LOG_Q: {},
-        "logQ streamed": {"loss.probabilities": "streamed"},
+        "logQ streamed": {
+            "loss.probabilities": "streamed",
+            "loss.frequency": config.loss.frequency.model_dump(),
+        },
         "corrected logQ": {"loss.log_q": "corrected"},
         "+ mixed": {"negatives.uniform": 1024},
         "+ memory bank": {"negatives.memory": memory},
@@ -100,7 +107,7 @@ def default_arms(config: TrainerSections) -> dict[str, Arm]:
         **({"+ refusals": {"negatives.explicit": True}} if config.data.refused else {}),
         "gramian": {"loss.kind": "gramian", **uncorrected},
         "BSL": {"loss.kind": "bsl"},
-        "BCE": {"loss.kind": "bce", **uncorrected},
+        "BCE": {"loss.kind": "bce", "loss.bce_weight": config.loss.bce_weight, **uncorrected},
     }
     # Neither loss is a softmax: whether its sampled negatives want a correction is to be found out.
     either: list[Any] = ["none", "standard"]

@@ -209,6 +209,8 @@ def test_frequencies_and_bank_come_back_from_a_checkpoint(
         ({"loss": {"kind": "gramian"}, "negatives": {"hardest": 4}}, "another loss.kind"),
         ({"loss": {"log_q": "corrected"}, "negatives": {"hardest": 4}}, "received 'corrected'"),
         ({"loss": {"temperature": 0}}, "loss.temperature"),
+        ({"loss": {"bsl_ratio": 2.0}}, "bsl_ratio is read by kind 'bsl' alone, received 'softmax'"),
+        ({"loss": {"frequency": {"hashes": 3}}}, "read by probabilities 'streamed' alone"),
     ],
 )
 def test_refuses_what_cannot_work(

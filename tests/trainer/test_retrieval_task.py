@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preprocessing.errors import LongtailError
+from tests.trainer.maths import BOTH
 from trainer.keras_gate import keras, tf, tfrs
 from trainer.loss_config import LossConfig
 from trainer.retrieval_task import RetrievalTask as Task
 
-BOTH = pytest.mark.parametrize("run", [lambda f: f, tf.function], ids=["eager", "graph"])
 quick = settings(max_examples=20, deadline=None)
 seeds = st.integers(0, 2**31 - 1)
 
@@ -236,10 +236,21 @@ def test_refuses_to_guess_missing_arguments():
         retrieval_task(log_q=False)(query, query)
     with pytest.raises(ValueError, match=r"groups: expected one user per query"):
         loss_of(retrieval_task(kind="bsl"), batch(4))
-    with pytest.raises(LongtailError, match="num_items: expected the items of the catalogue"):
-        retrieval_task(kind="gramian")
+    with pytest.raises(ValueError, match=r"score_mask: expected one value per candidate \[C\]"):
+        loss_of(retrieval_task(kind="gramian"), batch(4), score_mask=tf.ones([4, 4], tf.bool))
     with pytest.raises(LongtailError, match="hardest: expected None with log_q 'corrected'"):
         Task(LossConfig(log_q="corrected"), hardest=2)
+
+
+@BOTH
+def test_gramian_leaves_out_what_is_not_considered(run):
+    data = batch(7)
+    task = retrieval_task(kind="gramian", remove_accidental_hits=False)
+    there = {**data, **{name: data[name][:4] for name in ("candidates", "log_q", "ids")}}
+    considered = tf.constant([True] * 4 + [False] * 2)
+    masked = loss_of(task, data, run, score_mask=considered)
+    np.testing.assert_allclose(masked, loss_of(task, there), rtol=1e-6)
+    assert abs(float(masked - loss_of(task, data))) > 1e-3
 
 
 def test_config_round_trip():

@@ -1,9 +1,9 @@
 """logQ: undo in the logits that popular items are sampled as negatives more often.
 
 Two probabilities are easily confused and differ by a factor of about the batch size B: that an item
-is drawn in *one draw* (p), and how often it is expected in a *batch of B draws* (B p). The factor
-cancels in a softmax in which every logit is corrected, the positive's too, and only there. Every
-name here says which one it means.
+is drawn in *one draw* (p), and that it occurs in a *batch of B draws* (1 - (1 - p)^B, about B p). A
+common factor cancels in a softmax in which every logit is corrected, the positive's too, and only
+there. Here all are of one draw; `functional.frequency` estimates the other and converts it.
 """
 
 from __future__ import annotations
@@ -62,22 +62,6 @@ def log_probability_per_draw(counts: tf.Tensor, total: int | float | tf.Tensor) 
                 f"counts: expected numbers >= 0, received {float(tf.reduce_min(counts))}"
             )
     return tf.cast(tf.math.log(counts) - tf.math.log(total), tf.float32)
-
-
-def log_expected_count(log_p_per_draw: tf.Tensor, batch_size: int | tf.Tensor) -> tf.Tensor:
-    """Log of how often an item is expected in a batch: log(B p) = log p + log B.
-
-    This is the expected *count*, which may exceed 1, and not the probability of at least one
-    occurrence, 1 - (1 - p)^B, which it approaches for small B p.
-
-    Args:
-      log_p_per_draw: `[C]` log probability of one draw.
-      batch_size: B, the number of draws.
-
-    Returns:
-      `[C]` log expected count per batch.
-    """
-    return log_p_per_draw + tf.math.log(tf.cast(batch_size, log_p_per_draw.dtype))
 
 
 def mixture_log_q(

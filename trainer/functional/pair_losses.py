@@ -16,7 +16,6 @@ def gramian(
     positives_score: tf.Tensor,
     log_q: tf.Tensor | None = None,
     *,
-    num_items: int,
     weight: float | tf.Tensor,
     sample_weights: tf.Tensor | None = None,
 ) -> tf.Tensor:
@@ -34,20 +33,14 @@ def gramian(
       items: `[C, D]` embeddings V of all candidates, further negatives included.
       positives_score: `[B]` s_ii.
       log_q: `[C]` log probability per draw of each candidate. With it each v_j v_j' is weighted by
-        w_j = 1 / (|V| Q_j) over the mean of the w: an estimate of the mean over the catalogue.
-        Without it the mean is over the candidates, so popular items weigh more.
-      num_items: |V|. Cancels in the mean of the w.
+        w_j = 1 / Q_j over the mean of the w: an estimate of the mean over the catalogue. Without
+        it the mean is over the candidates, so popular items weigh more.
       weight: of the second term; 0 leaves it out.
       sample_weights: `[B]` rewards r_i of the first term; 1 without it.
 
     Returns:
       Scalar; float32 at least. 0 for an empty batch.
-
-    Raises:
-      ValueError: `num_items` is not above 0.
     """
-    if num_items < 1:
-        raise ValueError(f"num_items: expected a number above 0, received {num_items}")
     queries, items, positives_score = (_full(x) for x in (queries, items, positives_score))
     errors = tf.square(positives_score - 1)
     weighted_items = items
