@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from preprocessing.errors import LongtailError
+from tests.trainer.maths import BOTH
 from trainer.keras_gate import keras, tf
 from trainer.ssl_task import SelfSupervisedTask
 
-BOTH = pytest.mark.parametrize("run", [lambda f: f, tf.function], ids=["eager", "graph"])
 NAMES = ("brand", "price", "tags")
 MI = [[0.0, 0.5, 0.1], [0.5, 0.0, 0.2], [0.1, 0.2, 0.0]]
 KINDS = ("random_mask", "value_dropout", "complementary", "correlated")

@@ -9,12 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.trainer.maths import BOTH, MASKED, value_and_gradient
 from trainer.functional import logq, losses, masks
 from trainer.functional.corrected_softmax import corrected_softmax
 from trainer.keras_gate import tf
-
-BOTH = pytest.mark.parametrize("run", [lambda f: f, tf.function], ids=["eager", "graph"])
-MASKED = float(np.finfo(np.float32).min) / 2
 
 
 def reference(scores, log_q, weights=None):
@@ -38,13 +36,6 @@ def reference(scores, log_q, weights=None):
             gradient[i, d] = weights[i] / num_rows * (1 - p) * mass[d] / z
         gradient[i, i] = -weights[i] / num_rows * (1 - p)
     return value, gradient
-
-
-def value_and_gradient(loss, scores):
-    with tf.GradientTape() as tape:
-        tape.watch(scores)
-        value = loss(scores)
-    return value, tape.gradient(value, scores)
 
 
 def draw(seed, num_rows, num_columns, scale=3.0):

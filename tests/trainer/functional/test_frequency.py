@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.trainer.maths import BOTH
 from trainer.frequency import FrequencyEstimator
 from trainer.functional import frequency
 from trainer.keras_gate import tf
-
-BOTH = pytest.mark.parametrize("run", [lambda f: f, tf.function], ids=["eager", "graph"])
 
 
 def hash_by_hand(row: int, num_buckets: int, hash_number: int) -> int:

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.trainer.maths import BOTH
 from trainer.functional import logq, losses
 from trainer.keras_gate import tf
-
-BOTH = pytest.mark.parametrize("run", [lambda f: f, tf.function], ids=["eager", "graph"])
 
 
 @BOTH
@@ -49,22 +48,12 @@ def test_counts_beyond_float32_keep_their_ratio():
     np.testing.assert_allclose(log_p[0], math.log(2**24 + 1) - 12 * math.log(10), rtol=1e-6)
 
 
-@BOTH
-def test_expected_count_per_batch_by_hand(run):
-    # p = 1/4 and 1/1000 per draw; in 8 draws 2 and 0.008 are expected: a count, it may exceed 1.
-    log_p = tf.constant([math.log(0.25), math.log(0.001)])
-    log_count = run(logq.log_expected_count)(log_p, tf.constant(8))
-    np.testing.assert_allclose(np.exp(log_count), [2.0, 0.008], rtol=1e-5)
-
-
-def test_per_draw_and_per_batch_differ_by_a_factor_that_cancels():
+def test_a_common_factor_of_the_probabilities_cancels():
     log_p = tf.math.log(tf.constant([0.5, 0.3, 0.2]))
     scores = tf.random.stateless_normal([3, 3], [1, 2])
-    per_batch = logq.log_expected_count(log_p, 3)
-    np.testing.assert_allclose(per_batch - log_p, np.full(3, math.log(3)), rtol=1e-6)
     np.testing.assert_allclose(
         losses.sampled_softmax(logq.correct(scores, log_p)),
-        losses.sampled_softmax(logq.correct(scores, per_batch)),
+        losses.sampled_softmax(logq.correct(scores, log_p + math.log(3))),
         rtol=1e-6,
     )
 

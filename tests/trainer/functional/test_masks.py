@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.trainer.maths import BOTH
 from trainer.functional import losses, masks
 from trainer.keras_gate import tf
 
-BOTH = pytest.mark.parametrize("run", [lambda f: f, tf.function], ids=["eager", "graph"])
 quick = settings(max_examples=25, deadline=None)
 
 # Features 0 and 1 go together, and 2 and 3 do; the diagonal is larger than anything else.

@@ -7,13 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.trainer.maths import BOTH, MASKED
 from trainer.functional import losses, masks, mining
 from trainer.keras_gate import tf
 
-BOTH = pytest.mark.parametrize("run", [lambda f: f, tf.function], ids=["eager", "graph"])
 quick = settings(max_examples=25, deadline=None)
 seeds = st.integers(0, 2**31 - 1)
-MASKED = float(np.finfo(np.float32).min) / 2
 
 
 def hardest(scores, n):

@@ -9,21 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.trainer.maths import BOTH, MASKED, value_and_gradient
 from trainer.functional import losses, masks
 from trainer.functional.pair_losses import bilateral_softmax, binary_cross_entropy, gramian
 from trainer.keras_gate import tf
 
-BOTH = pytest.mark.parametrize("run", [lambda f: f, tf.function], ids=["eager", "graph"])
 quick = settings(max_examples=25, deadline=None)
 seeds = st.integers(0, 2**31 - 1)
-MASKED = float(np.finfo(np.float32).min) / 2
-
-
-def value_and_gradient(loss, scores):
-    with tf.GradientTape() as tape:
-        tape.watch(scores)
-        value = loss(scores)
-    return value, tape.gradient(value, scores)
 
 
 def draw(seed, num_rows, num_columns, scale=3.0):
@@ -43,7 +35,7 @@ def test_gramian_by_hand(run):
     # With weight 2: 2.5 + 46/6 = 10.166667.
     queries = tf.constant([[1.0, 0.0], [0.0, 3.0]])
     items = tf.constant([[2.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
-    loss = run(lambda u, v: gramian(u, v, tf.constant([2.0, 3.0]), num_items=9, weight=2.0))
+    loss = run(lambda u, v: gramian(u, v, tf.constant([2.0, 3.0]), weight=2.0))
     np.testing.assert_allclose(loss(queries, items), 2.5 + 46 / 6, rtol=1e-6)
     # Q = 1/2, 1/4, 1/4: 1/Q = 2, 4, 4, over their mean 10/3: w = 0.6, 1.2, 1.2.
     # 0.6 (4 + 0) + 1.2 (0 + 9) + 1.2 (1 + 9) = 25.2 over 6 is 4.2; rewards 1 and 0: 1/2.
@@ -53,7 +45,6 @@ def test_gramian_by_hand(run):
             v,
             tf.constant([2.0, 3.0]),
             tf.math.log(tf.constant([0.5, 0.25, 0.25])),
-            num_items=9,
             weight=1.0,
             sample_weights=tf.constant([1.0, 0.0]),
         )
@@ -77,7 +68,6 @@ def test_gramian_against_all_pairs(seed, num_rows, further, with_q):
         tf.constant(items),
         tf.constant(np.diag(scores)),
         log_q,
-        num_items=50,
         weight=0.7,
     )
     np.testing.assert_allclose(loss, expected, rtol=1e-9)
@@ -95,7 +85,7 @@ def test_gramian_gradient_is_that_of_all_pairs():
                 squares = tf.square(tf.matmul(queries, items, transpose_b=True))
                 loss = tf.reduce_mean(tf.square(own - 1)) + 0.3 * tf.reduce_mean(squares)
             else:
-                loss = gramian(queries, items, own, num_items=6, weight=0.3)
+                loss = gramian(queries, items, own, weight=0.3)
         return tape.gradient(loss, [queries, items])
 
     for mine, slow in zip(gradients(False), gradients(True), strict=True):
@@ -113,7 +103,7 @@ def test_gramian_weights_estimate_the_mean_over_the_catalogue():
 
     def of_pairs(items, log_q):
         none = tf.ones([8], tf.float64)  # (1 - 1)^2 = 0
-        return gramian(tf.constant(queries), items, none, log_q, num_items=20, weight=1.0)
+        return gramian(tf.constant(queries), items, none, log_q, weight=1.0)
 
     uniform = of_pairs(tf.constant(corpus), None)
     np.testing.assert_allclose(
@@ -125,16 +115,12 @@ def test_gramian_weights_estimate_the_mean_over_the_catalogue():
 def test_gramian_extremes():
     # Q down to 1e-30 overflows no weight; an empty batch costs nothing.
     items, own = tf.eye(2), tf.ones([2])
-    loss = gramian(items, items, own, tf.constant([-69.0, -1e-3]), num_items=10**8, weight=1.0)
+    loss = gramian(items, items, own, tf.constant([-69.0, -1e-3]), weight=1.0)
     np.testing.assert_allclose(loss, 0.5, rtol=1e-6)  # w = 2 and 0: (2 * 1 + 0) / 4
     empty = tf.zeros([0, 2])
-    np.testing.assert_array_equal(gramian(empty, items, own[:0], num_items=2, weight=1.0), 0.0)
+    np.testing.assert_array_equal(gramian(empty, items, own[:0], weight=1.0), 0.0)
     half = tf.cast(items, tf.bfloat16)
-    assert (
-        gramian(half, half, tf.cast(own, tf.bfloat16), num_items=2, weight=1.0).dtype == tf.float32
-    )
-    with pytest.raises(ValueError, match="num_items: expected a number above 0, received 0"):
-        gramian(items, items, own, num_items=0, weight=1.0)
+    assert gramian(half, half, tf.cast(own, tf.bfloat16), weight=1.0).dtype == tf.float32
 
 
 def bilateral_reference(scores, groups, ratio, weights):

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.trainer.maths import BOTH
 from trainer.functional import similarity
 from trainer.keras_gate import tf
-
-BOTH = pytest.mark.parametrize("run", [lambda f: f, tf.function], ids=["eager", "graph"])
 
 
 @BOTH
