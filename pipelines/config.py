@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.ablation.arms import AblateConfig
+from pipelines.gates import GatesConfig
 from preprocessing.config_io import load_config
 from serving.config import ServingSections
 
@@ -15,6 +16,7 @@ class RunConfig(ServingSections):
     """Everything that a run reads."""
 
     ablate: AblateConfig = AblateConfig()
+    gates: GatesConfig = GatesConfig()
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ SECTIONS = frozenset(
         "train",
         "evaluate",
         "export",
+        "gates",
         "serve",
         "ablate",
     ]

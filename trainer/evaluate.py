@@ -53,7 +53,7 @@ from trainer.retrieval import item_embeddings, query_embeddings, top_items
 
 METRICS, REPORT = "metrics.json", "report.html"
 SPLITS = ("validation", "test")
-_FORMAT = 1
+_FORMAT = 2
 """Of metrics.json; part of the fingerprint, so that a new format is never taken from an old run."""
 
 
@@ -122,6 +122,7 @@ def evaluate(
     metrics = collect(config, data_dir, model_dir, stages)
     metrics["made"] = {
         "fingerprint": wanted,
+        "data_fingerprint": data["fingerprint"],
         "command": command or "trainer.evaluate.evaluate",
         "at": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
         "libraries": library_versions(),
