@@ -70,6 +70,10 @@ class TrainConfig(Section):
         "adagrad", description="sparse updates: a step's time does not grow with a vocabulary"
     )
     evaluations_per_epoch: PositiveInt = 1
+    continue_from: str | None = Field(
+        None,
+        description="work_dir of an earlier run, whose model learns the events since, in time order",
+    )
     patience: PositiveInt = Field(
         3, description="evaluations without a better validation figure before stopping"
     )

@@ -15,6 +15,7 @@ from trainer.retrieval import Ragged
 from trainer.vocabulary import open_transform
 
 _TRAIN_FIELDS = {"item": tf.int64, "reward": tf.float32, "user_row": tf.int64}
+TIMESTAMP = "timestamp"
 _QUERY_FIELDS = ("targets", "seen", "seen_counts")
 _PARSED_AT_ONCE = 4096
 Columns = dict[str, "NDArray[Any] | Ragged"]
@@ -31,16 +32,20 @@ def query_spec(data_dir: Path) -> dict[str, Any]:
     return {**spec, "history": _ragged(tf.int64)}
 
 
-def training_spec(data_dir: Path, *, with_refused: bool = False) -> dict[str, Any]:
-    """Parse spec of a training example, without the timestamp: nothing in the model reads it.
+def training_spec(
+    data_dir: Path, *, with_refused: bool = False, with_time: bool = False
+) -> dict[str, Any]:
+    """Parse spec of a training example.
 
     Args:
       data_dir: finished preprocessing.
       with_refused: whether the examples carry refusals, see `data.refused`.
+      with_time: with the timestamp, which nothing in the model reads.
     """
     single = {name: tf.io.FixedLenFeature([], dtype) for name, dtype in _TRAIN_FIELDS.items()}
     refused = {"refused": _ragged(tf.int64)} if with_refused else {}
-    return {**query_spec(data_dir), **single, **refused}
+    time = {TIMESTAMP: tf.io.FixedLenFeature([], tf.int64)} if with_time else {}
+    return {**query_spec(data_dir), **single, **refused, **time}
 
 
 def evaluation_spec(data_dir: Path) -> dict[str, Any]:
@@ -94,7 +99,7 @@ def read_columns(files: Sequence[str], spec: dict[str, Any]) -> Columns:
       spec: of the fields wanted.
 
     Returns:
-      name -> `[n]`, or `Ragged` of n lists; integers as int32.
+      name -> `[n]`, or `Ragged` of n lists; integers as int32, but seconds as int64.
 
     Raises:
       LongtailError: a file is damaged or does not fit the spec.
@@ -107,10 +112,15 @@ def read_columns(files: Sequence[str], spec: dict[str, Any]) -> Columns:
     try:
         for batch in batches:
             for name, values in batch.items():
-                parts[name].append(_to_numpy(values))
+                parts[name].append(values.numpy() if name == TIMESTAMP else _to_numpy(values))
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
         raise _unparsable(files[0], error) from error
-    return {name: _join(parts[name], spec[name]) for name in spec}
+    return {
+        name: np.concatenate([np.zeros(0, np.int64), *parts[name]])
+        if name == TIMESTAMP
+        else _join(parts[name], spec[name])
+        for name in spec
+    }
 
 
 def pad(lists: Ragged, width: int) -> NDArray[Any]:

@@ -51,9 +51,8 @@ class TrainingData:
         """
         self._data_dir, self._config = Path(data_dir), config
         self._files = example_files(self._data_dir, "train")
-        self.num_examples = int(
-            ItemTable.load(self._data_dir, config.feature_list).counts_examples.sum()
-        )
+        table = ItemTable.load(self._data_dir, config.feature_list)
+        self.num_items, self.num_examples = table.num_items, int(table.counts_examples.sum())
         batch = config.train.batch_size
         if not self.num_examples or not self._files:
             raise LongtailError(

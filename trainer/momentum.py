@@ -28,7 +28,11 @@ class MomentumTower(tf.Module):
         self._followed, self._momentum = tower, momentum
         self._follower = follower
         follower.trainable = False
-        for ours, theirs in zip(follower.variables, tower.variables, strict=True):
+        self.catch_up()
+
+    def catch_up(self) -> None:
+        """Takes the weights of the trained tower as they are."""
+        for ours, theirs in zip(self._follower.variables, self._followed.variables, strict=True):
             ours.assign(theirs)
 
     def embed(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from trainer.config import TrainerSections
 from trainer.frequency import FrequencyEstimator
 from trainer.functional.logq import log_probability_per_draw, mixture_log_q
@@ -58,8 +61,7 @@ class NegativeSources(tf.Module):
         super().__init__(name="negative_sources")
         self._negatives, self._batch = config.negatives, config.train.batch_size
         self._num_items = item_table.num_items
-        examples = item_table.counts_examples
-        self._exact_log_p = log_probability_per_draw(examples, max(int(examples.sum()), 1))
+        self.draw_from(item_table.counts_examples)
         self.frequency: FrequencyEstimator | None = None
         if config.loss.probabilities == "streamed":
             stream = config.loss.frequency
@@ -74,6 +76,10 @@ class NegativeSources(tf.Module):
             memory = config.negatives.memory
             self.bank = MemoryBank(memory.size, dim, memory.warm_up_steps, memory.drawn)
         self.momentum_tower = momentum_tower
+
+    def draw_from(self, counts: NDArray[np.int64]) -> None:
+        """Takes `[N + 1]` counts of the targets that batches are drawn from; before the first step."""
+        self._exact_log_p = log_probability_per_draw(counts, max(int(counts.sum()), 1))
 
     def rows(self, batch_rows: tf.Tensor, item_table: ItemTable, seed: tf.Tensor) -> tf.Tensor:
         """`[B + K]`: the batch's rows and K drawn uniformly, to be embedded with gradients."""

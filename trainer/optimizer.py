@@ -36,9 +36,13 @@ class SparseAdagrad(keras.optimizers.Adagrad):
             learning_rate, initial_accumulator_value=initial_accumulator_value, name=name
         )
 
+    def accumulator_of(self, variable: tf.Variable) -> tf.Variable:
+        """The sums of squares of a variable's gradients, of its shape."""
+        return self._accumulators[self._index_dict[self._var_key(variable)]]
+
     def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
         """Updates one variable; `IndexedSlices` have each index once here."""
-        accumulator = self._accumulators[self._index_dict[self._var_key(variable)]]
+        accumulator = self.accumulator_of(variable)
         rate = tf.cast(self.learning_rate, variable.dtype)
         where = {"var": variable.handle, "accum": accumulator.handle, "lr": rate}
         if isinstance(gradient, tf.IndexedSlices):

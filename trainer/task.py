@@ -27,8 +27,11 @@ from preprocessing.errors import LongtailError, LongtailFailure
 from trainer.build import BEST_WEIGHTS, build_model
 from trainer.callbacks import CheckpointEvery, ProgressReport, Scalars, StopOnNaN, ValidationRecall
 from trainer.config import TrainerSections
+from trainer.continuation import Previous, carried_over
 from trainer.input_fn import TrainingData
 from trainer.keras_gate import keras, tf
+from trainer.model import RecallModel
+from trainer.new_events import NewEvents
 from trainer.run_state import RunState
 from trainer.validation import Validation
 
@@ -37,11 +40,16 @@ _MARKER = "run"
 _OWN = ("checkpoints", "best", "logs", "history.json", MANIFEST, _MARKER)
 
 
-def training_fingerprint(config: TrainerSections, data_fingerprint: str) -> str:
-    """What the trained weights depend on: the sections read here and the data."""
+def training_fingerprint(
+    config: TrainerSections, data_fingerprint: str, previous: str | None = None
+) -> str:
+    """What the trained weights depend on: the sections read here, the data, the model continued."""
     sections = config.model_dump(
         mode="json", include={"seed", "features", "towers", "loss", "negatives", "ssl", "train"}
     )
+    sections["train"].pop("continue_from")  # a place; `previous` says what lies there
+    if previous is not None:
+        sections["previous"] = previous
     weights = config.data.reward_weights
     judged = config.evaluate.model_dump(
         mode="json", include={"ks", "bucket_shares", "max_validation_users"}
@@ -84,20 +92,37 @@ def train(
             f"expected finished data with a manifest in {data_dir}, found none: run preprocess "
             "(python -m preprocessing.run)"
         )
-    wanted = training_fingerprint(config, data["fingerprint"])
+    previous = None
+    if config.train.continue_from is not None:
+        previous = Previous.open(Path(config.train.continue_from))
+        if previous.model_dir.resolve() == model_dir.resolve():
+            raise LongtailError(
+                "train.continue_from: expected the work_dir of an earlier run, received this run's "
+                "own; give each day a work_dir of its own, e.g. --set work_dir=runs/2024-05-02"
+            )
+    wanted = training_fingerprint(
+        config, data["fingerprint"], previous.fingerprint if previous else None
+    )
     if is_current(model_dir, wanted):
         console.print(f"  model is current: {model_dir}", highlight=False)
         return read_manifest(model_dir) or {}
     _claim(model_dir, wanted)
     started = time.perf_counter()
     keras.utils.set_random_seed(config.seed)
-    examples = TrainingData(data_dir, config)
-    model = build_model(config, data_dir)
+    continued: dict[str, Any] = {}
+    if previous is None:
+        examples, model = TrainingData(data_dir, config), build_model(config, data_dir)
+        passes, evaluations = config.train.max_epochs, config.train.evaluations_per_epoch
+    else:
+        examples, model, rows = _continuation(config, data_dir, previous, console)
+        # Each event once, the newest last: what stands at the end is the model.
+        passes = evaluations = 1
+        continued = {"continued": {"from": previous.fingerprint, "rows": rows}}
     state = RunState(model, model_dir, config.train.keep_checkpoints)
     if state.restore():
         console.print(f"  going on at step {state.step}", highlight=False)
-    period = math.ceil(examples.steps_per_epoch / config.train.evaluations_per_epoch)
-    periods = math.ceil(config.train.max_epochs * examples.steps_per_epoch / period)
+    period = math.ceil(examples.steps_per_epoch / evaluations)
+    periods = math.ceil(passes * examples.steps_per_epoch / period)
     validation = ValidationRecall(
         state, Validation(config, data_dir), config.train, examples.steps_per_epoch, console
     )
@@ -128,9 +153,30 @@ def train(
         "stopped_early": state.progress.stopped,
         "examples_per_second": round(report.speed.mean),
         "seconds": round(time.perf_counter() - started, 1),
+        "data_fingerprint": data["fingerprint"],
+        **continued,
     }
     write_manifest(model_dir, wanted, summary)
     return read_manifest(model_dir) or summary
+
+
+def _continuation(
+    config: TrainerSections, data_dir: Path, previous: Previous, console: Console
+) -> tuple[TrainingData, RecallModel, dict[str, dict[str, int]]]:
+    """The new events, yesterday's model, and what became of the rows of its tables."""
+    events = NewEvents(data_dir, config, previous.require_until())
+    model, rows = carried_over(config, data_dir, previous)
+    model.negatives.draw_from(events.drawn)
+    told = ", ".join(
+        f"{owner} {r['kept']:,} + {r['new']:,}" + (f" - {r['gone']:,}" if r["gone"] else "")
+        for owner, r in rows.items()
+    )
+    console.print(
+        f"  continuing {previous.model_dir} with {events.num_examples:,} new examples; "
+        f"rows kept + new: {told}",
+        highlight=False,
+    )
+    return events, model, rows
 
 
 def _claim(model_dir: Path, wanted: str) -> None:

@@ -1,16 +1,56 @@
-"""Sizes of the embedding tables, read from what TF-Transform analysed."""
+"""Sizes of the embedding tables, read from what TF-Transform analysed; rows that two runs have in common."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import tensorflow_transform as tft
+from numpy.typing import NDArray
 
 from preprocessing.errors import LongtailError
 from preprocessing.features import Feature, FeatureList, Kind, Side
 
 PADDING = 1
 """Index 0: padding, missing or masked."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Which rows of two tables are the same.
+
+    Attributes:
+      old, new: `[n]` rows of the one and of the other, in the order of `new`.
+      num_new: rows that only the new table has.
+      num_gone: keys that only the old one had.
+    """
+
+    old: NDArray[np.int64]
+    new: NDArray[np.int64]
+    num_new: int
+    num_gone: int
+
+    @classmethod
+    def of_keys(cls, old: Sequence[bytes], new: Sequence[bytes], num_oov_buckets: int) -> Rows:
+        """Rows by key; padding and hashed buckets, which depend on no vocabulary, by their place.
+
+        Args:
+          old: keys of rows 1, 2, ... of the old table.
+          new: of the new one.
+          num_oov_buckets: hashed buckets behind the keys of either.
+        """
+        place = {key: row for row, key in enumerate(old, PADDING)}
+        known = [(place[key], row) for row, key in enumerate(new, PADDING) if key in place]
+        buckets = range(PADDING, PADDING + num_oov_buckets)
+        hashed = [(len(old) + i, len(new) + i) for i in buckets]
+        pairs = np.array([(0, 0), *known, *hashed], np.int64)
+        return cls(pairs[:, 0], pairs[:, 1], len(new) - len(known), len(old) - len(known))
+
+    def summary(self) -> dict[str, int]:
+        """Rows `kept`, `new` and `gone`."""
+        return {"kept": len(self.new), "new": self.num_new, "gone": self.num_gone}
 
 
 def open_transform(data_dir: Path, side: str) -> tft.TFTransformOutput:

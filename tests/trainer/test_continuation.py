@@ -1,0 +1,209 @@
+"""Today goes on from yesterday: rows are found by key, new events are read in order, streams go on."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from preprocessing.artifacts import write_manifest
+from preprocessing.errors import LongtailError
+from tests.trainer.synthetic import USERS
+from trainer.build import build_model, load_model
+from trainer.carry_frequency import carry_frequency
+from trainer.config import TrainerSections
+from trainer.continuation import Previous, carried_over
+from trainer.frequency import FrequencyEstimator
+from trainer.keras_gate import tf
+from trainer.new_events import NewEvents
+from trainer.run_state import RunState
+from trainer.task import train
+from trainer.vocabulary import Rows, open_transform
+
+Configure = Callable[..., TrainerSections]
+QUIET = Console(quiet=True)
+SINCE = 12
+"""Of 20 instants; each user has one event an instant."""
+STREAMED = {"probabilities": "streamed", "frequency": {"buckets": 512, "hashes": 2}}
+
+
+@pytest.fixture(scope="module")
+def yesterday(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run whose training events end before SINCE."""
+    from tests.trainer.synthetic import make_config
+
+    work = tmp_path_factory.mktemp("yesterday")
+    shutil.copytree(data_dir, work / "data")
+    split = {"validation_from": f"1970-01-01T00:00:{SINCE}"}
+    write_manifest(work / "data", "yesterday", {"split": split})
+    config = make_config(work, loss=STREAMED, train={"max_epochs": 1})
+    train(config, work / "data", work / "model", console=QUIET)
+    return work
+
+
+@pytest.fixture
+def today(data_copy: Path) -> Path:
+    """The same data, the products' vocabulary in another order, one gone and two new ones."""
+    assets = data_copy / "transform_graph" / "item" / "transform_fn" / "assets" / "product"
+    keys = assets.read_text().split()
+    gone = keys.pop(5)
+    assets.write_text("".join(f"{key}\n" for key in ["item-new", *reversed(keys), "item-newer"]))
+    assert gone not in assets.read_text().split()
+    return data_copy
+
+
+def keys_of(data_dir: Path, name: str, side: str) -> list[bytes]:
+    return list(open_transform(data_dir, side).vocabulary_by_name(name))
+
+
+def test_known_keys_keep_rows_and_accumulators_and_new_ones_start(
+    yesterday: Path, today: Path, configure: Configure
+) -> None:
+    config = configure()
+    model, rows = carried_over(config, today, Previous.open(yesterday))
+    old = load_model(config, yesterday / "data", yesterday / "model")
+    fresh = build_model(config, today)
+    before, now = (keys_of(path, "product", "item") for path in (yesterday / "data", today))
+    tables = [m.item_tower.embeddings.tables["product"] for m in (old, model, fresh)]
+    theirs, ours, initial = (table.numpy() for table in tables)
+    sums = model.optimizer.accumulator_of(tables[1]).numpy()
+    moved = 0
+    for row, key in enumerate(now, 1):
+        if key in before:
+            np.testing.assert_array_equal(ours[row], theirs[before.index(key) + 1])
+            moved += row != before.index(key) + 1
+        else:
+            np.testing.assert_array_equal(ours[row], initial[row])
+            np.testing.assert_allclose(sums[row], config.train.initial_accumulator)
+    assert moved > 40
+    for row in (0, -1):  # padding, and the hashed bucket behind the keys
+        np.testing.assert_array_equal(ours[row], theirs[row])
+    last = build_model(configure(loss=STREAMED), yesterday / "data")
+    assert RunState(last, yesterday / "model", keep=2).restore()
+    theirs = last.optimizer.accumulator_of(last.item_tower.embeddings.tables["product"]).numpy()
+    for row, key in enumerate(now, 1):
+        if key in before:
+            np.testing.assert_array_equal(sums[row], theirs[before.index(key) + 1])
+    assert (sums[1:-1] > config.train.initial_accumulator).any(axis=1).sum() > 50
+    # 64 keys: one gone, 63 kept beside padding and a bucket, two new.
+    assert rows["product"] == {"kept": 65, "new": 2, "gone": 1}
+    assert rows["user_key"] == {"kept": USERS + 2, "new": 0, "gone": 0}
+    for a, b in zip(model.query_tower.dense_weights, old.query_tower.dense_weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert int(model.optimizer.iterations) == 0
+
+
+def test_new_events_are_read_once_and_in_order(data_dir: Path, configure: Configure) -> None:
+    config = configure(train={"batch_size": 100})
+    events = NewEvents(data_dir, config, SINCE)
+    # 48 users with 8 instants each: 384, in 4 batches, the first filled up with 16 of instant 11.
+    assert (events.num_examples, events.steps_per_epoch) == (384, 4)
+    batches = list(events.dataset(0).take(4))
+    items = np.concatenate([batch["item"] for batch in batches])
+    np.testing.assert_array_equal(np.bincount(items, minlength=65), events.drawn)
+    users = np.concatenate([batch["user_row"] for batch in batches])
+    for instant in range(8):
+        of_instant = users[16 + 48 * instant : 16 + 48 * (instant + 1)]
+        assert sorted(of_instant) == list(range(USERS))
+    again = list(events.dataset(2).take(2))
+    np.testing.assert_array_equal(again[0]["item"], batches[2]["item"])
+
+
+def test_a_stream_from_files_gives_the_same(data_dir: Path, configure: Configure) -> None:
+    sizes: list[dict[str, Any]] = [{"shuffle_buffer": 40}, {}]
+    one, two = (NewEvents(data_dir, configure(train=size), SINCE).dataset(0) for size in sizes)
+    for ours, theirs in zip(one.take(12), two.take(12), strict=True):
+        for name in theirs:
+            np.testing.assert_array_equal(ours[name], theirs[name])
+
+
+def test_training_goes_on(
+    yesterday: Path, today: Path, configure: Configure, tmp_path: Path
+) -> None:
+    config = configure(loss=STREAMED, train={"continue_from": str(yesterday)})
+    summary = train(config, today, tmp_path / "model", console=QUIET)
+    assert summary["steps"] == 12 and summary["examples"] == 384
+    assert summary["continued"]["rows"]["product"]["new"] == 2
+    # 30 steps of yesterday's epoch are behind; an untrained model finds 10 of 64.
+    assert summary["best"] > 0.4
+    other = configure(loss=STREAMED, train={"continue_from": str(yesterday) + "/"})
+    assert train(other, today, tmp_path / "model", console=QUIET) == summary  # current
+
+
+def test_a_killed_continuation_goes_on_at_its_checkpoint(
+    yesterday: Path, today: Path, configure: Configure, tmp_path: Path
+) -> None:
+    config = configure(loss=STREAMED, train={"continue_from": str(yesterday)})
+    whole = train(config, today, tmp_path / "whole", console=QUIET)
+
+    class Killed(tf.keras.callbacks.Callback):
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            if int(self.model.optimizer.iterations) >= 8:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, today, tmp_path / "cut", console=QUIET, callbacks=[Killed()])
+    assert train(config, today, tmp_path / "cut", console=QUIET)["best"] == whole["best"]
+    ours, theirs = (load_model(config, today, tmp_path / name) for name in ("cut", "whole"))
+    for a, b in zip(ours.trainable_variables, theirs.trainable_variables, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_stream_goes_on_where_rows_stay() -> None:
+    old, new = (FrequencyEstimator(64, 2, learning_rate=0.5) for _ in range(2))
+    whole = FrequencyEstimator(64, 2, learning_rate=0.5)
+    for step in range(1, 11):
+        for estimator in (old, whole):
+            estimator.update(tf.constant([1, 2 + step % 3]), tf.constant(step))
+    carry_frequency(old, new, Rows.of_keys([b"a", b"b"], [b"a", b"b", b"c"], 0), 10)
+    for step in range(1, 6):
+        new.update(tf.constant([1 + step % 2]), tf.constant(step))
+        whole.update(tf.constant([1 + step % 2]), tf.constant(10 + step))
+    np.testing.assert_array_equal(new.interval, whole.interval)
+    np.testing.assert_array_equal(new.last_seen, whole.last_seen - 10)
+
+
+def test_estimates_follow_their_items_to_other_rows() -> None:
+    old, new = (FrequencyEstimator(4096, 2, learning_rate=0.5) for _ in range(2))
+    for step in range(1, 41):
+        old.update(tf.constant([1] if step % 4 else [1, 2]), tf.constant(step))
+    # Yesterday a, b had rows 1, 2; today c, b, a have rows 1, 2, 3.
+    carry_frequency(old, new, Rows.of_keys([b"a", b"b"], [b"c", b"b", b"a"], 0), 40)
+    found = new.log_probability(tf.constant([3, 2, 1])).numpy()
+    expected = old.log_probability(tf.constant([1, 2, 3])).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    new.update(tf.constant([2]), tf.constant(4))  # b after its usual four steps
+    np.testing.assert_allclose(new.log_probability(tf.constant([2])), expected[1:2], rtol=1e-2)
+
+
+@pytest.mark.parametrize("towers", [{"dim": 9}, {"item_hidden": []}])
+def test_another_shape_is_told(
+    yesterday: Path, data_dir: Path, configure: Configure, towers: dict[str, Any]
+) -> None:
+    with pytest.raises(LongtailError, match=r"expected features and towers as in .*from scratch"):
+        carried_over(configure(towers=towers), data_dir, Previous.open(yesterday))
+
+
+def test_bad_input_is_one_line(
+    yesterday: Path, data_dir: Path, configure: Configure, tmp_path: Path
+) -> None:
+    def error(work_dir: Path, model_dir: Path = tmp_path / "m") -> str:
+        config = configure(train={"continue_from": str(work_dir)})
+        with pytest.raises(LongtailError) as caught:
+            train(config, data_dir, model_dir, console=QUIET)
+        return str(caught.value)
+
+    assert "expected a finished run in" in error(tmp_path / "nowhere")
+    assert "received this run's own" in error(yesterday, yesterday / "model")
+    with pytest.raises(LongtailError, match="expected training events since 1970-01-01T00:00:20"):
+        NewEvents(data_dir, configure(), 20)
+    other = Path(shutil.copytree(yesterday, tmp_path / "other"))
+    write_manifest(other / "data", "yesterday", {"split": {}})
+    assert "split.method global_time" in error(other)
+    write_manifest(other / "data", "made anew", {"split": {}})
+    assert "data that were made anew after the training" in error(other)
