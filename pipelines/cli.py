@@ -28,6 +28,10 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="override a value, e.g. loss.temperature=0.05"),
 ]
+ContinueFrom = Annotated[
+    Path | None,
+    typer.Option(help="work_dir of an earlier run, whose model learns the events since"),
+]
 console = Console()
 
 
@@ -38,12 +42,19 @@ def _step(
     return step(loaded, paths, console, **options)
 
 
+def _continuing(overrides: list[str] | None, continue_from: Path | None) -> list[str]:
+    more = [f"train.continue_from={continue_from}"] if continue_from else []
+    return [*(overrides or ()), *more]
+
+
 @app.command()
-def run(config: ConfigFile, overrides: Overrides = None) -> None:
-    """All steps in order; a step whose artifact is current is skipped."""
+def run(
+    config: ConfigFile, continue_from: ContinueFrom = None, overrides: Overrides = None
+) -> None:
+    """All steps in order, then the gates and the rollout; what is current is skipped."""
     from trainer.report import render_table
 
-    result = _step(local.run, config, overrides)
+    result = _step(local.run, config, _continuing(overrides, continue_from))
     console.print(render_table(result["metrics"]))
 
 
@@ -60,9 +71,11 @@ def preprocess(
 
 
 @app.command()
-def train(config: ConfigFile, overrides: Overrides = None) -> None:
-    """Train until the validation recall no longer rises; continues where a killed run stopped."""
-    _step(local.train, config, overrides)
+def train(
+    config: ConfigFile, continue_from: ContinueFrom = None, overrides: Overrides = None
+) -> None:
+    """Train until the validation recall no longer rises; goes on where a killed run stopped."""
+    _step(local.train, config, _continuing(overrides, continue_from))
 
 
 @app.command()
@@ -100,8 +113,22 @@ def ablate(
 
 @app.command()
 def export(config: ConfigFile, overrides: Overrides = None) -> None:
-    """Write a new version of the SavedModel."""
+    """Write a new version of the SavedModel, past the gates and without the label."""
     console.print(f"exported {_step(local.export, config, overrides)}", highlight=False)
+
+
+@app.command()
+def rollback(
+    config: ConfigFile,
+    to: Annotated[
+        int | None, typer.Option(min=1, help="this blessed version; default: the one before")
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Move the label of the served version back; servers follow within seconds."""
+    from pipelines.rollout import roll_back
+
+    _step(roll_back, config, overrides, to=to)
 
 
 @app.command()

@@ -5,11 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from pipelines.ablation.arms import AblateConfig
 from pipelines.gates import GatesConfig
 from preprocessing.config_io import load_config
+from preprocessing.features import Section
 from serving.config import ServingSections
+
+
+class RolloutConfig(Section):
+    """Where blessed versions go."""
+
+    export_dir: str | None = Field(
+        None,
+        description="folder of models that servers watch, one for all days; default: WORK_DIR/export",
+    )
+    label: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] = Field(
+        "stable", description="the label that names the blessed version"
+    )
 
 
 class RunConfig(ServingSections):
@@ -17,6 +33,7 @@ class RunConfig(ServingSections):
 
     ablate: AblateConfig = AblateConfig()
     gates: GatesConfig = GatesConfig()
+    rollout: RolloutConfig = RolloutConfig()
 
 
 @dataclass(frozen=True)
@@ -25,6 +42,7 @@ class Paths:
 
     work_dir: Path
     name: str
+    export_dir: Path | None = None
 
     @property
     def data(self) -> Path:
@@ -49,10 +67,16 @@ class Paths:
     @property
     def export(self) -> Path:
         """The folder of versions that TF Serving watches."""
-        return self.work_dir / "export" / self.name
+        return (self.export_dir or self.work_dir / "export") / self.name
+
+    @property
+    def candidate(self) -> Path:
+        """An export that no gate has let through yet; in the form of a folder of versions."""
+        return self.work_dir / "candidate" / self.name
 
 
 def load(path: str | Path, overrides: Iterable[str] = ()) -> tuple[RunConfig, Paths]:
     """Read and validate a configuration file and say where its run lies."""
     config = load_config(path, RunConfig, overrides)
-    return config, Paths(Path(config.work_dir), config.name)
+    shared = config.rollout.export_dir
+    return config, Paths(Path(config.work_dir), config.name, Path(shared) if shared else None)

@@ -1,9 +1,9 @@
-"""The four steps on this machine, each skipped where its artifact is current."""
+"""The steps on this machine, each skipped where its artifact is current."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ from rich.console import Console
 
 from pipelines import datasets
 from pipelines.config import Paths, RunConfig
-from preprocessing.artifacts import write_text_atomically
+from preprocessing.artifacts import read_manifest, write_text_atomically
+from preprocessing.errors import LongtailError
 
 COMMAND = "longtail run"
 
@@ -34,8 +35,17 @@ def train(config: RunConfig, paths: Paths, console: Console) -> dict[str, Any]:
     return run(config, paths.data, paths.model, console=console)
 
 
-def evaluate(config: RunConfig, paths: Paths, console: Console) -> dict[str, Any]:
-    """Metrics of the model and the baselines on the full corpus."""
+def evaluate(
+    config: RunConfig, paths: Paths, console: Console, version: Path | None = None
+) -> dict[str, Any]:
+    """Metrics of the model and the baselines on the full corpus.
+
+    Args:
+      config: of the run.
+      paths: of the run.
+      console: for progress.
+      version: whose index the report names; default: the newest.
+    """
     from preprocessing.progress import Stages
     from serving.export import newest_version, read_description
     from trainer.evaluate import REPORT
@@ -45,41 +55,76 @@ def evaluate(config: RunConfig, paths: Paths, console: Console) -> dict[str, Any
     metrics = run(
         config, paths.data, paths.model, paths.evaluation, command=COMMAND, stages=Stages(console)
     )
-    newest = newest_version(paths.export)
-    if newest:  # the report names the index too, which the trainer knows nothing of
+    version = version or newest_version(paths.export)
+    if version:  # the report names the index too, which the trainer knows nothing of
         write_text_atomically(
-            paths.evaluation / REPORT, render_html(metrics, read_description(newest)["index"])
+            paths.evaluation / REPORT, render_html(metrics, read_description(version)["index"])
         )
     return metrics
 
 
 def export(config: RunConfig, paths: Paths, console: Console) -> Path:
-    """A new version of the SavedModel, and its index in the report."""
+    """A new version of the SavedModel, straight to the served ones."""
     from serving.export import export as run
 
     return run(config, paths.data, paths.model, paths.export, console=console)
 
 
+def candidate(config: RunConfig, paths: Paths, console: Console) -> Path:
+    """A version of the SavedModel where no server looks; the served one that was made of the same."""
+    from pipelines.rollout import served_version
+    from serving.export import export as run
+    from serving.export import export_fingerprint
+
+    made_from = [
+        (read_manifest(path) or {}).get("fingerprint") for path in (paths.data, paths.model)
+    ]
+    served = served_version(paths, export_fingerprint(config, *map(str, made_from)))
+    if served:
+        console.print(f"  export is current: {served}", highlight=False)
+        return served
+    return run(config, paths.data, paths.model, paths.candidate, console=console)
+
+
 def run(config: RunConfig, paths: Paths, console: Console) -> dict[str, Any]:
-    """All steps in order.
+    """All steps in order; only what the gates let through is served.
 
     Returns:
-      The metrics, and under ``seconds`` what each step took.
+      The metrics, the folder of the served version, and under ``seconds`` what each step took.
+
+    Raises:
+      LongtailError: the input of a step is bad.
+      LongtailFailure: a gate refused the model; what was served is served on.
     """
+    from pipelines.rollout import roll_out
+
+    _check_continuation(config)
     seconds: dict[str, float] = {}
-    results: dict[str, Any] = {}
-    for title, step in (
-        ("1/4 preprocess", preprocess),
-        ("2/4 train", train),
-        ("3/4 export", export),
-        ("4/4 evaluate", evaluate),
-    ):
+
+    def step(title: str, do: Callable[..., Any], *more: Any) -> Any:
         console.rule(f"[bold]{title}", align="left")
         start = time.perf_counter()
-        results[title] = step(config, paths, console)
+        result = do(config, paths, *more, console)
         seconds[title] = round(time.perf_counter() - start, 1)
-    return {
-        "metrics": results["4/4 evaluate"],
-        "version": results["3/4 export"],
-        "seconds": seconds,
-    }
+        return result
+
+    step("1/5 preprocess", preprocess)
+    step("2/5 train", train)
+    version = step("3/5 export", candidate)
+    metrics = step("4/5 evaluate", lambda c, p, out: evaluate(c, p, out, version))
+    version = step("5/5 rollout", roll_out, version, metrics)
+    return {"metrics": metrics, "version": version, "seconds": seconds}
+
+
+def _check_continuation(config: RunConfig) -> None:
+    """Before hours of work: there is a run to continue, and one folder for the versions of all days."""
+    if config.train.continue_from is None:
+        return
+    from trainer.continuation import Previous
+
+    Previous.open(Path(config.train.continue_from)).require_until()
+    if config.rollout.export_dir is None:
+        raise LongtailError(
+            "rollout.export_dir: expected the folder of models that servers watch, the same for "
+            "every day, since train.continue_from is set; received none; e.g. runs/export"
+        )

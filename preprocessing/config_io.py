@@ -28,6 +28,7 @@ SECTIONS = frozenset(
         "evaluate",
         "export",
         "gates",
+        "rollout",
         "serve",
         "ablate",
     ]

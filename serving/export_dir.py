@@ -8,6 +8,8 @@ import os
 from preprocessing.errors import LongtailError
 
 LABELS_FILE = "labels.json"
+WITHDRAWN = os.path.join("assets.extra", "withdrawn")
+"""File in a version that a rollback took out of service."""
 _LARGEST_VERSION = 2**63 - 1
 
 
@@ -20,6 +22,12 @@ def version_paths(base_dir: str | os.PathLike[str]) -> dict[int, str]:
         if numbered and os.path.isdir(path):
             paths[int(name)] = path
     return paths
+
+
+def withdrawn_versions(base_dir: str | os.PathLike[str]) -> set[int]:
+    """Numbers of the versions that a rollback took out of service."""
+    paths = version_paths(base_dir)
+    return {v for v, path in paths.items() if os.path.exists(os.path.join(path, WITHDRAWN))}
 
 
 def check_export_dir(base_dir: str | os.PathLike[str]) -> None:

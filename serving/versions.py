@@ -1,7 +1,8 @@
 """The versions of one model in a folder: which are loaded, which one answers, and how they change.
 
-The policy is TF Serving's: the highest number is served, plus the versions that labels name. A new
-version is loaded while the old one answers, and takes over only once it runs.
+The policy is TF Serving's: the highest number is served, plus the versions that labels name; what a
+rollback withdrew counts for nothing. A new version is loaded while the old one answers, and takes
+over only once it runs.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from preprocessing.errors import LongtailError, LongtailFailure
-from serving.export_dir import check_export_dir, read_labels, version_paths
+from serving.export_dir import check_export_dir, read_labels, version_paths, withdrawn_versions
 from serving.status import StatusError, invalid
 
 if TYPE_CHECKING:
@@ -129,11 +130,13 @@ class ModelVersions:
         except LongtailError as error:
             self._warn(f"{error}; keeping the labels {self._labels}")
             labels = dict(self._labels)
-        wanted = {max(on_disk)} | (set(labels.values()) & on_disk)
+        # Labels reach a withdrawn version still, as long as they name it.
+        serving = on_disk - withdrawn_versions(self.base_dir) or on_disk
+        wanted = {max(serving)} | (set(labels.values()) & on_disk)
         self._forget_failures(on_disk)
         for version in sorted(wanted):
             self._try_load(version, paths[version])
-        for version in sorted(on_disk - wanted, reverse=True):
+        for version in sorted(serving - wanted, reverse=True):
             if self._available():
                 break
             self._try_load(
@@ -152,7 +155,7 @@ class ModelVersions:
                 label: v for label, v in moved.items() if v in available and v is not None
             }
             named = set(self._labels.values())
-        if max(wanted) not in available and available:
+        if max(serving) not in available and available:
             wanted.add(max(available))
         self._retire(available - wanted - named)
 

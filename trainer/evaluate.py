@@ -47,6 +47,7 @@ from trainer.config import TrainerSections
 from trainer.functional.metrics import Ints, Targets
 from trainer.input_fn import evaluation_queries
 from trainer.judge import Clock, headline, judge, long_tail_curve
+from trainer.model import RecallModel
 from trainer.protocol import QuerySplit, csr_of
 from trainer.report import render_html, render_table
 from trainer.retrieval import item_embeddings, query_embeddings, top_items
@@ -143,12 +144,14 @@ def evaluate(
 
 
 def collect(
-    config: TrainerSections, data_dir: Path, model_dir: Path, stages: Stages
+    config: TrainerSections, data_dir: Path, model_dir: Path | RecallModel, stages: Stages
 ) -> dict[str, Any]:
-    """Every figure of metrics.json that comes from ranking; see `evaluate`."""
+    """Every figure of metrics.json that comes from ranking, of a trained model or one at hand."""
     settings = config.evaluate
     with stages.stage("loading the model and the queries"):
-        model = load_model(config, data_dir, model_dir)
+        model = model_dir
+        if not isinstance(model, RecallModel):
+            model = load_model(config, data_dir, model)
         table = model.item_table
         buckets = assign_buckets(table.counts_events, settings.bucket_shares)
         splits = {name: read_split(data_dir, name, buckets.num_items) for name in SPLITS}

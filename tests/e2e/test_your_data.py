@@ -14,6 +14,7 @@ from rich.console import Console
 from pipelines import config as configuration
 from pipelines import embedded, shop
 from pipelines.config import Paths, RunConfig
+from serving.export_dir import read_labels, version_paths
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
@@ -42,7 +43,8 @@ def test_a_run_writes_every_artifact_and_shows_the_result(
     rankers = metrics["splits"]["test"]["rankers"]
     assert {"model", "popularity", "own_frequent", "als"} <= set(rankers)
     assert "<html" in (paths.evaluation / "report.html").read_text()
-    assert [p.name for p in paths.export.iterdir()] == ["1"]
+    assert sorted(version_paths(paths.export)) == [1]
+    assert read_labels(str(paths.export)) == {"stable": 1}
     assert list((paths.model / "logs").glob("events.out.tfevents*"))
 
 

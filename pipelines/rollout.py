@@ -1,0 +1,207 @@
+"""From a candidate to the version that a label names, through the gates; and back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from pipelines.config import Paths, RunConfig
+from pipelines.gates import Check, check, is_blessed, refused
+from preprocessing.artifacts import whole_directory, write_text_atomically
+from preprocessing.errors import LongtailError, LongtailFailure
+from preprocessing.progress import Stages
+from serving.export import ASSETS, DESCRIPTION, newest_version, read_description
+from serving.export_dir import read_labels, version_paths, withdrawn_versions
+from serving.labels import move_label, withdraw
+from trainer.continuation import Previous, carried_over
+from trainer.evaluate import METRICS, collect
+
+BLESSING = "blessing.json"
+"""Beside longtail.json of a version that passed: its checks, and the run that it came from."""
+GATES = "gates.json"
+"""In the evaluation: the checks of the last judgement, passed or not."""
+
+
+def roll_out(
+    config: RunConfig, paths: Paths, version: Path, metrics: dict[str, Any], console: Console
+) -> Path:
+    """Judge a version; if it passes, move it among the served ones and the label to it.
+
+    A kill at any point leaves the label where it was or at the new, whole version; the next call
+    finishes what is left.
+
+    Args:
+      config: `gates`, `rollout` and what an evaluation reads.
+      paths: of the run.
+      version: a candidate, or a version that was exported straight to `paths.export`.
+      metrics: its metrics.json.
+      console: for the checks.
+
+    Returns:
+      The folder of the version among the served ones.
+
+    Raises:
+      LongtailFailure: a gate refused it; nothing was moved.
+      LongtailError: the blessed model cannot be compared.
+    """
+    label, blessed = config.rollout.label, _label(paths, config.rollout.label)
+    if not (version / ASSETS / BLESSING).is_file():
+        checks = _judge(config, paths, version, metrics, Stages(console))
+        _print(checks, console)
+        report = json.dumps([each.as_json() for each in checks], indent=2) + "\n"
+        write_text_atomically(paths.evaluation / GATES, report)
+        if not is_blessed(checks):
+            stays = f"label {label} stays at {blessed}" if blessed else "nothing is served"
+            reasons = "; ".join(str(each) for each in refused(checks))
+            raise LongtailFailure(
+                f"not blessed: {reasons}; {stays}; the candidate is in {version}, its report in "
+                f"{paths.evaluation}: look for the cause there, or change gates"
+            )
+        _bless(paths, version, metrics, checks)
+    if version.parent != paths.export:
+        version = _publish(paths, version)
+    number = int(version.name)
+    if number in withdrawn_versions(paths.export):
+        console.print(
+            f"  version {number} was rolled back: label {label} stays at {blessed} "
+            f"(longtail rollback CONFIG --to {number} takes it back)",
+            highlight=False,
+        )
+    elif blessed is None or number > blessed:
+        move_label(paths.export, label, number)
+        console.print(f"  label {label}: {blessed or 'none'} -> {number}", highlight=False)
+    else:
+        console.print(f"  rollout is current: label {label} at {blessed}", highlight=False)
+    return version
+
+
+def roll_back(config: RunConfig, paths: Paths, console: Console, to: int | None = None) -> int:
+    """Move the label to the blessed version before, or to a given one.
+
+    Args:
+      config: `rollout.label`.
+      paths: of any run with the same `rollout.export_dir`.
+      console: told what moved.
+      to: a blessed version, also a later one; the one that the label leaves for an earlier one is
+        withdrawn: no later rollback goes to it, and no server prefers it for its number.
+
+    Returns:
+      The version that the label names now.
+
+    Raises:
+      LongtailError: there is no label yet, or no such version.
+    """
+    label, current = config.rollout.label, _label(paths, config.rollout.label)
+    if current is None:
+        raise LongtailError(
+            f"expected label {label} in {paths.export}/labels.json, received none: nothing was "
+            "rolled out yet (longtail run CONFIG)"
+        )
+    blessed = {
+        number
+        for number, path in version_paths(paths.export).items()
+        if (Path(path) / ASSETS / BLESSING).is_file()
+    }
+    earlier = {v for v in blessed - withdrawn_versions(paths.export) if v < current}
+    target = to if to is not None else max(earlier, default=None)
+    if target is None or target not in blessed:
+        raise LongtailError(
+            f"expected {'an earlier blessed version' if to is None else f'blessed version {to}'} in "
+            f"{paths.export} to roll back to, received {sorted(blessed)} with label {label} at "
+            f"{current}; versions are blessed by longtail run CONFIG"
+        )
+    if target < current:
+        withdraw(paths.export, current)
+    move_label(paths.export, label, target)
+    console.print(f"  label {label}: {current} -> {target}", highlight=False)
+    return target
+
+
+def served_version(paths: Paths, fingerprint: str) -> Path | None:
+    """The newest version among the served ones that was made of the same."""
+    for _, path in sorted(version_paths(paths.export).items(), reverse=True):
+        if read_description(Path(path)).get("fingerprint") == fingerprint:
+            return Path(path)
+    return None
+
+
+def _label(paths: Paths, label: str) -> int | None:
+    return read_labels(str(paths.export)).get(label)
+
+
+def _judge(
+    config: RunConfig, paths: Paths, version: Path, metrics: dict[str, Any], stages: Stages
+) -> list[Check]:
+    baseline = None
+    if config.gates.max_drop_overall is not None or config.gates.max_drop_tail is not None:
+        baseline = _baseline(config, paths, metrics, stages)
+    return check(metrics, baseline, read_description(version)["index"], config.gates)
+
+
+def _baseline(
+    config: RunConfig, paths: Paths, metrics: dict[str, Any], stages: Stages
+) -> dict[str, Any] | None:
+    """The blessed model's figures on the candidate's data, None where nothing was ever blessed.
+
+    Measured on other data, it is measured again: its rows are carried over to today's vocabularies,
+    as for a training that goes on from it.
+    """
+    number = _label(paths, config.rollout.label)
+    if number is None:
+        return None
+    blessed = Path(version_paths(paths.export)[number])
+    try:
+        record = json.loads((blessed / ASSETS / BLESSING).read_text())
+        measured: dict[str, Any] = json.loads((blessed / ASSETS / METRICS).read_text())
+        data = (metrics["made"]["data_fingerprint"], metrics["ks"], metrics["buckets"])
+        if (measured["made"]["data_fingerprint"], measured["ks"], measured["buckets"]) == data:
+            return measured
+        previous = Previous.open(Path(record["work_dir"]))
+        if previous.fingerprint != read_description(blessed)["made_from"]["model"]:
+            raise LongtailError(f"{record['work_dir']} was trained anew since")
+        settings = config.evaluate.model_copy(update={"baselines": []})
+        with stages.stage(f"carrying version {number} over to this data"):
+            model, _ = carried_over(config, paths.data, previous)
+        alone = config.model_copy(update={"evaluate": settings})
+        return {"made": metrics["made"], **collect(alone, paths.data, model, stages)}
+    except (OSError, KeyError, LongtailError) as error:
+        raise LongtailError(
+            f"gates: expected figures of version {number} (label {config.rollout.label}) on this "
+            f"data, received none: {error}; restore its run, or leave the comparison out with --set "
+            "gates.max_drop_overall=null --set gates.max_drop_tail=null"
+        ) from error
+
+
+def _bless(paths: Paths, version: Path, metrics: dict[str, Any], checks: list[Check]) -> None:
+    """Leave the proof beside the version, its presence last."""
+    record = {
+        "at": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+        "work_dir": str(paths.work_dir),
+        "checks": [each.as_json() for each in checks],
+    }
+    write_text_atomically(version / ASSETS / METRICS, json.dumps(metrics) + "\n")
+    write_text_atomically(version / ASSETS / BLESSING, json.dumps(record, indent=2) + "\n")
+
+
+def _publish(paths: Paths, candidate: Path) -> Path:
+    """Move a blessed candidate among the served versions, under the next number."""
+    newest = newest_version(paths.export)
+    target = paths.export / str(int(newest.name) + 1 if newest else 1)
+    with whole_directory(target) as out:
+        shutil.copytree(candidate, out, dirs_exist_ok=True)
+        description = {**read_description(out), "version": int(target.name)}
+        text = json.dumps(description, indent=2, allow_nan=False) + "\n"
+        (out / ASSETS / DESCRIPTION).write_text(text)
+    shutil.rmtree(candidate.parent)
+    return target
+
+
+def _print(checks: list[Check], console: Console) -> None:
+    for each in checks:
+        mark = "[green]✓[/green]" if each.passed else "[red]✗[/red]"
+        console.print(f"  {mark} {each}", highlight=False)

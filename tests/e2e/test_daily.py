@@ -1,0 +1,236 @@
+"""Three days of a shop: learn, go on with new customers and articles, refuse a bad model, roll back."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from rich.console import Console
+
+from pipelines import config as configuration
+from pipelines import embedded, rollout
+from pipelines.cli import main
+from pipelines.config import Paths
+from serving import labels
+from serving.export_dir import read_labels, version_paths
+from trainer.build import build_model, load_model
+from trainer.vocabulary import open_transform
+
+TASTES = 5
+DAYS = {1: (4_000, 50, 60), 2: (5_000, 56, 65), 3: (6_000, 56, 65)}
+"""Orders until the end of the day, customers and articles known by then."""
+
+
+def write_sources(directory: Path, day: int) -> None:
+    """The log until the end of a day, whose beginning is that of the day before, and the catalogue."""
+    directory.mkdir()
+    random, start = np.random.default_rng(3), datetime(2024, 5, 1)
+    rows = []
+    for first, last in ((0, 1), (1, 2), (2, 3)):
+        begin = DAYS[first][0] if first else 0
+        end, customers, articles = DAYS[last]
+        for i in range(begin, end):
+            customer = random.integers(customers)
+            taste = customer % TASTES if random.random() < 0.9 else random.integers(TASTES)
+            article = taste + TASTES * min(
+                random.geometric(0.25) - 1 if i % 3 else random.integers(articles // TASTES),
+                articles // TASTES - 1,
+            )
+            at = (start + timedelta(minutes=i)).isoformat()
+            rows.append([f"C{customer:03}", f"A{article:03}", at])
+    with (directory / "orders.csv").open("w", newline="") as out:
+        csv.writer(out).writerows([["customer", "article", "at"], *rows[: DAYS[day][0]]])
+    catalogue = [{"article": f"A{n:03}", "colour": "rgb"[n % 3]} for n in range(DAYS[day][2])]
+    # Another order each day: rows of the table are no names.
+    catalogue = catalogue if day == 1 else catalogue[::-1]
+    pq.write_table(pa.Table.from_pylist(catalogue), directory / "articles.parquet")
+
+
+class Shop:
+    """Runs days and looks at what they left."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def config(self, day: int) -> Path:
+        sources = self.root / f"sources-{day}"
+        if not sources.exists():
+            write_sources(sources, day)
+        document = {
+            "name": "shop",
+            "work_dir": str(self.root / f"day-{day}"),
+            "data": {
+                "interactions": {"path": str(sources / "orders.csv")},
+                "items": {"path": str(sources / "articles.parquet")},
+                "columns": {"user": "customer", "item": "article", "timestamp": "at"},
+                "item_title": ["article"],
+            },
+            "features": [
+                {"name": "customer", "side": "query", "kind": "id", "dim": 8},
+                {"name": "bought", "side": "query", "kind": "sequence", "shared_with": "article"},
+                {"name": "article", "side": "item", "kind": "id", "dim": 8},
+                {"name": "colour", "side": "item", "kind": "categorical", "dim": 4},
+            ],
+            "preprocess": {"split": {"validation": 0.06, "test": 0.12}},
+            "towers": {"dim": 8},
+            "loss": {"probabilities": "streamed", "frequency": {"buckets": 1024}},
+            "train": {"batch_size": 64, "max_epochs": 4},
+            "evaluate": {"ks": [5, 10], "baselines": ["popularity"]},
+            "gates": {"mode": "all", "min_overall": 0.05},
+            "export": {"k": 10},
+            "rollout": {"export_dir": str(self.root / "export")},
+        }
+        path = self.root / f"day-{day}.yaml"
+        path.write_text(yaml.safe_dump(document))
+        return path
+
+    def paths(self, day: int) -> Paths:
+        return configuration.load(self.config(day))[1]
+
+    def run(self, day: int, *more: str, verb: str = "run") -> int:
+        return main([verb, str(self.config(day)), *more])
+
+    def state(self) -> tuple[list[int], dict[str, int]]:
+        export = self.paths(1).export
+        return sorted(version_paths(export)), read_labels(str(export))
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """The end of the second day."""
+    made = Shop(tmp_path_factory.mktemp("daily"))
+    assert made.run(1) == 0
+    assert made.state() == ([1], {"stable": 1})
+    assert made.run(2, "--continue-from", str(made.root / "day-1")) == 0
+    return made
+
+
+def tables(shop: Shop, day: int, build: Callable[..., Any]) -> dict[bytes, np.ndarray]:
+    """Key -> row of the embeddings of articles and customers."""
+    config, paths = configuration.load(shop.config(day))
+    model = build(config, paths)
+    found = {}
+    for name, side, tower in (
+        ("article", "item", model.item_tower),
+        ("customer", "query", model.query_tower),
+    ):
+        keys = open_transform(paths.data, side).vocabulary_by_name(name)
+        rows = tower.embeddings.tables[name].numpy()[1 : len(keys) + 1]
+        found.update(zip(keys, rows, strict=True))
+    return found
+
+
+def test_the_second_day_knows_the_first_and_what_is_new(shop: Shop) -> None:
+    assert shop.state() == ([1, 2], {"stable": 2})
+    summary = json.loads((shop.paths(2).model / "manifest.json").read_text())
+    counts = [
+        json.loads((shop.paths(d).data / "manifest.json").read_text())["counts"]["examples"]
+        for d in (1, 2)
+    ]
+    assert summary["examples"] == counts[1]["train"] - counts[0]["train"]  # each new event, once
+    assert summary["continued"]["rows"]["article"]["gone"] == 0
+    assert summary["continued"]["rows"]["customer"] == {"kept": 52, "new": 6, "gone": 0}
+    first, second = (
+        tables(shop, day, lambda c, p: load_model(c, p.data, p.model)) for day in (1, 2)
+    )
+    fresh = tables(shop, 2, lambda c, p: build_model(c, p.data))
+    assert set(first) < set(second) and b"C053" in set(second) - set(first)
+
+    def alike(one: np.ndarray, two: np.ndarray) -> float:
+        return float(one @ two / np.linalg.norm(one) / np.linalg.norm(two))
+
+    # Old rows went on from where they were: a training from scratch would have turned them at random.
+    assert np.median([alike(first[key], second[key]) for key in first]) > 0.9
+    assert abs(np.median([alike(first[key], fresh[key]) for key in first])) < 0.5
+    assert np.linalg.norm(second[b"C053"] - fresh[b"C053"]) > 0.01  # and learned something
+
+
+def test_the_proof_lies_beside_the_version(shop: Shop) -> None:
+    extra = shop.paths(2).export / "2" / "assets.extra"
+    record = json.loads((extra / rollout.BLESSING).read_text())
+    names = [each["name"] for each in record["checks"]]
+    assert "recall@10/all overall against the blessed model" in names
+    assert all(each["passed"] for each in record["checks"])
+    assert json.loads((extra / "longtail.json").read_text())["version"] == 2
+    assert not (shop.paths(2).work_dir / "candidate" / "shop").exists()
+    text = (shop.paths(2).export / labels.MODELS_CONFIG).read_text()
+    assert "specific { versions: 2 }" in text and 'key: "stable" value: 2' in text
+
+
+def test_a_second_call_does_nothing_anew(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    assert shop.run(2, "--continue-from", str(shop.root / "day-1")) == 0
+    said = capsys.readouterr().out
+    for artifact in ("data", "model", "export", "evaluation", "rollout"):
+        assert f"{artifact} is current" in said
+
+
+def test_a_kill_between_publishing_and_the_label_is_made_good(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What a kill after the rename of version 2 leaves: the version, and the label at 1.
+    (shop.paths(2).export / "labels.json").write_text('{"stable": 1}\n')
+    assert shop.run(2, "--continue-from", str(shop.root / "day-1")) == 0
+    assert shop.state() == ([1, 2], {"stable": 2})
+
+
+def test_a_model_made_worse_is_neither_blessed_nor_pushed(
+    shop: Shop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = ["--set", "train.learning_rate=300", "--continue-from", str(shop.root / "day-2")]
+    assert shop.run(3, *bad) == 1
+    said = capsys.readouterr().err
+    assert "not blessed: recall@10/all overall against the blessed model" in said
+    assert "label stable stays at 2" in said and len(said.strip().splitlines()) == 1
+    assert shop.state() == ([1, 2], {"stable": 2})
+    checks = json.loads((shop.paths(3).evaluation / rollout.GATES).read_text())
+    assert not all(each["passed"] for each in checks)
+
+
+def test_rollback_moves_the_label_and_the_server_follows(
+    shop: Shop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export = shop.paths(1).export
+    with embedded.server(export, Console(quiet=True)) as client:
+        url = f"{str(client._http.base_url).rstrip('/')}/v1/models/shop"
+
+        def versions(path: str) -> str:
+            return str(httpx.get(f"{url}{path}/metadata").json()["model_spec"]["version"])
+
+        assert versions("") == versions("/labels/stable") == "2"
+        assert shop.run(1, verb="rollback") == 0
+        assert "label stable: 2 -> 1" in capsys.readouterr().out
+        for _ in range(100):
+            if versions("/labels/stable") == versions("") == "1":
+                break
+            __import__("time").sleep(0.2)
+        assert versions("") == versions("/labels/stable") == "1"
+        # A known customer is recommended something by the model of the first day.
+        query = {"customer": ["C001"], "bought": ["A001"], "history": ["A001"]}
+        query = {name: query[name] for name in ("customer", "history")}
+        assert len(client.recommend([query], k=5)[0]) == 5
+    # The rolled-back day does not come back by itself, and there is nothing before the first.
+    assert shop.run(2, "--continue-from", str(shop.root / "day-1")) == 0
+    assert "version 2 was rolled back: label stable stays at 1" in capsys.readouterr().out
+    assert shop.run(1, verb="rollback") == 2
+    assert "expected an earlier blessed version" in capsys.readouterr().err
+    assert shop.state() == ([1, 2], {"stable": 1})
+    assert shop.run(1, "--to", "2", verb="rollback") == 0
+    assert shop.state() == ([1, 2], {"stable": 2})
+
+
+def test_bad_input_is_told_before_any_work(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    assert shop.run(3, "--continue-from", str(shop.root / "day-0")) == 2
+    assert "expected a finished run in" in capsys.readouterr().err
+    more = ["--continue-from", str(shop.root / "day-1"), "--set", "rollout.export_dir=null"]
+    assert shop.run(3, *more) == 2
+    assert "the same for every day" in capsys.readouterr().err
