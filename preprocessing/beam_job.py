@@ -16,13 +16,14 @@ from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from preprocessing import examples, workers
+from preprocessing.columns import arrow_schema
 from preprocessing.config import DataSections
 from preprocessing.errors import LongtailError, LongtailFailure
 from preprocessing.features import Side
 from preprocessing.item_counts import LogStatistics, MergeStatistics
 from preprocessing.mutual_information import MutualInformation
 from preprocessing.readers import Unit
-from preprocessing.schema import adapter_config, arrow_schema, raw_feature_spec
+from preprocessing.schema import adapter_config, raw_feature_spec
 from preprocessing.transform import ID_WEIGHT, make_preprocessing_fn
 
 Group = tuple[int, list[str], list[str]]
