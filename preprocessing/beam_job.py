@@ -60,7 +60,7 @@ class BeamJob:
                 | beam.ParDo(workers.CollectItems(self._config))
             )
             _ = keys | beam.combiners.ToList() | beam.ParDo(workers.Keep(done))
-        return list(dict.fromkeys(key for part in workers.kept(done) for key in part))
+        return list(dict.fromkeys(key for _, part in sorted(workers.kept(done)) for key in part))
 
     def ingest(
         self, units: list[Unit], catalogue: Path, rejected: Path, partitions: int
