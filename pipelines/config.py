@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipelines.ablation.arms import AblateConfig
 from preprocessing.config_io import load_config
+from preprocessing.locations import reachable
 from serving.config import ServingSections
 
 
@@ -53,4 +54,4 @@ class Paths:
 def load(path: str | Path, overrides: Iterable[str] = ()) -> tuple[RunConfig, Paths]:
     """Read and validate a configuration file and say where its run lies."""
     config = load_config(path, RunConfig, overrides)
-    return config, Paths(Path(config.work_dir), config.name)
+    return config, Paths(reachable(config.work_dir), config.name)
