@@ -6,7 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import Field
+
 from pipelines.ablation.arms import AblateConfig
+from pipelines.vertex.config import VertexConfig
 from preprocessing.config_io import load_config
 from preprocessing.locations import reachable
 from serving.config import ServingSections
@@ -16,6 +19,7 @@ class RunConfig(ServingSections):
     """Everything that a run reads."""
 
     ablate: AblateConfig = AblateConfig()
+    vertex: VertexConfig | None = Field(None, description="Google Cloud, default: none")
 
 
 @dataclass(frozen=True)

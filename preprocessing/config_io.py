@@ -29,6 +29,7 @@ SECTIONS = frozenset(
         "export",
         "serve",
         "ablate",
+        "vertex",
     ]
 )
 """Every top-level key that some package reads; a package ignores the sections of the others."""
