@@ -55,6 +55,8 @@ EXTRAS = {
     ],
 }
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
+# On machines with an NVIDIA GPU; gigabytes, hence outside of `all` and of requirements.lock, as is the next.
+EXTRAS["gpu"] = ["tensorflow[and-cuda]==2.16.2"]
 # Heavy libraries that benchmarks compare with: outside of `all` and of requirements.lock.
 EXTRAS["peers"] = ["faiss-cpu>=1.8", "hnswlib>=0.8"]
 

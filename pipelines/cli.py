@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 import preprocessing.quiet  # noqa: F401  before anything that imports TensorFlow
 from pipelines import config as configuration
 from pipelines import local
+from pipelines.options import ConfigFile, Overrides, console
+from pipelines.tfx.cli import app as pipeline
+from pipelines.vertex.cli import app as vertex
 from preprocessing.errors import LongtailError
 
 app = typer.Typer(
@@ -23,16 +25,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the run")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="override a value, e.g. loss.temperature=0.05"),
-]
 ContinueFrom = Annotated[
     Path | None,
     typer.Option(help="work_dir of an earlier run, whose model learns the events since"),
 ]
-console = Console()
+app.add_typer(pipeline)
+app.add_typer(vertex)
 
 
 def _step(

@@ -11,8 +11,11 @@ from pydantic import Field
 
 from pipelines.ablation.arms import AblateConfig
 from pipelines.gates import GatesConfig
+from pipelines.tfx.config import PipelineConfig
+from pipelines.vertex.config import VertexConfig
 from preprocessing.config_io import load_config
 from preprocessing.features import Section
+from preprocessing.locations import reachable
 from serving.config import ServingSections
 
 
@@ -34,6 +37,8 @@ class RunConfig(ServingSections):
     ablate: AblateConfig = AblateConfig()
     gates: GatesConfig = GatesConfig()
     rollout: RolloutConfig = RolloutConfig()
+    pipeline: PipelineConfig = PipelineConfig()
+    vertex: VertexConfig | None = Field(None, description="Google Cloud, default: none")
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,11 @@ class Paths:
         return self.work_dir / "ablation"
 
     @property
+    def tfx(self) -> Path:
+        """Artifacts and metadata of pipeline runs."""
+        return self.work_dir / "tfx"
+
+    @property
     def export(self) -> Path:
         """The folder of versions that TF Serving watches."""
         return (self.export_dir or self.work_dir / "export") / self.name
@@ -79,4 +89,5 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> tuple[RunConfig, Pa
     """Read and validate a configuration file and say where its run lies."""
     config = load_config(path, RunConfig, overrides)
     shared = config.rollout.export_dir
-    return config, Paths(Path(config.work_dir), config.name, Path(shared) if shared else None)
+    export = reachable(shared) if shared else None
+    return config, Paths(reachable(config.work_dir), config.name, export)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import importlib.metadata
 import json
@@ -16,6 +17,8 @@ from typing import Any
 from preprocessing.errors import LongtailFailure
 
 MANIFEST = "manifest.json"
+_NO_DIRECTORY_RENAME = (errno.EMFILE, errno.ENOSYS, errno.ENOTSUP)
+"""What Cloud Storage FUSE answers for a folder of a bucket without hierarchical namespace."""
 _LIBRARIES = (
     "tensorflow",
     "tensorflow-transform",
@@ -97,17 +100,39 @@ def whole_directory(target: Path) -> Iterator[Path]:
         yield temporary
         if target.exists():
             retired = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
-            os.replace(target, retired)
-            os.replace(temporary, target)
+            _rename(target, retired, manifest_first=True)
+            _rename(temporary, target)
             shutil.rmtree(retired)
         else:
-            os.replace(temporary, target)
+            _rename(temporary, target)
     except OSError as error:
         raise LongtailFailure(
             f"cannot write {target}: {error.strerror or error}; nothing was replaced"
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _rename(source: Path, target: Path, *, manifest_first: bool = False) -> None:
+    """Renames a directory; in a mounted bucket, which refuses that, file by file.
+
+    There the manifest is the first file to leave or the last to arrive: a step that is killed between two files
+    leaves nothing that could be taken for whole.
+    """
+    try:
+        os.replace(source, target)
+        return
+    except OSError as error:
+        if error.errno not in _NO_DIRECTORY_RENAME:
+            raise
+    target.mkdir(exist_ok=True)
+    for directory in sorted(path for path in source.rglob("*") if path.is_dir()):
+        (target / directory.relative_to(source)).mkdir(exist_ok=True)
+    files = [path for path in source.rglob("*") if not path.is_dir()]
+    files.sort(key=lambda path: (path.parent == source, path.name == MANIFEST, path))
+    for path in reversed(files) if manifest_first else files:
+        os.replace(path, target / path.relative_to(source))
+    shutil.rmtree(source)
 
 
 def discard_leftovers(target: Path) -> None:

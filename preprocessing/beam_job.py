@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,18 @@ import apache_beam as beam
 import pyarrow as pa
 import tensorflow as tf
 import tensorflow_transform.beam as tft_beam
-from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from preprocessing import examples, workers
+from preprocessing.columns import arrow_schema
 from preprocessing.config import DataSections
 from preprocessing.errors import LongtailError, LongtailFailure
 from preprocessing.features import Side
 from preprocessing.item_counts import LogStatistics, MergeStatistics
+from preprocessing.locations import shared
 from preprocessing.mutual_information import MutualInformation
 from preprocessing.readers import Unit
-from preprocessing.schema import adapter_config, arrow_schema, raw_feature_spec
+from preprocessing.runners import Runner
+from preprocessing.schema import adapter_config, raw_feature_spec
 from preprocessing.transform import ID_WEIGHT, make_preprocessing_fn
 
 Group = tuple[int, list[str], list[str]]
@@ -30,14 +31,12 @@ ROW = "row"
 
 
 class BeamJob:
-    """Runs the passes with the runner and options of the configuration; files between them lie in ``scratch``."""
+    """Runs the passes; files between them lie in ``scratch``, which all workers reach."""
 
-    def __init__(
-        self, config: DataSections, scratch: Path, beam_options: Iterable[str] = ()
-    ) -> None:
+    def __init__(self, config: DataSections, scratch: Path, runner: Runner) -> None:
         self._config = config
         self._scratch = scratch
-        self._arguments = [*config.preprocess.beam_options, *beam_options]
+        self._runner = runner
 
     def read_table(self, side: Side, units: list[Unit], partitions: int) -> dict[int, list[str]]:
         """Canonical streams of the item table (one partition) or of the users, by partition."""
@@ -59,7 +58,7 @@ class BeamJob:
                 | beam.ParDo(workers.CollectItems(self._config))
             )
             _ = keys | beam.combiners.ToList() | beam.ParDo(workers.Keep(done))
-        return list(dict.fromkeys(key for part in workers.kept(done) for key in part))
+        return list(dict.fromkeys(key for _, part in sorted(workers.kept(done)) for key in part))
 
     def ingest(
         self, units: list[Unit], catalogue: Path, rejected: Path, partitions: int
@@ -70,7 +69,9 @@ class BeamJob:
             self._result("log"),
             self._result("log_statistics"),
         )
-        worker = workers.IngestLog(self._config, str(catalogue), out, str(rejected), partitions)
+        worker = workers.IngestLog(
+            self._config, shared(catalogue), out, shared(rejected), partitions
+        )
         with self._pipeline() as pipeline:
             parts = pipeline | beam.Create(units) | beam.Reshuffle()
             parts |= "Ingest" >> beam.ParDo(worker).with_outputs(workers.STATISTICS, main="paths")
@@ -94,7 +95,7 @@ class BeamJob:
             analyzed = (rows.rows, adapter) | tft_beam.AnalyzeDataset(
                 make_preprocessing_fn(features, weighted_ids=False)
             )
-            _ = analyzed | tft_beam.WriteTransformFn(str(graph))
+            _ = analyzed | tft_beam.WriteTransformFn(shared(graph))
         return workers.kept(counted)
 
     def transform_items(
@@ -107,19 +108,19 @@ class BeamJob:
         schema = item_schema(self._config)
         with self._pipeline() as pipeline, self._transform_context({ROW}):
             rows = pipeline | beam.Create(range(batches)) | beam.Reshuffle()
-            rows |= "Rows" >> beam.ParDo(workers.ItemRows(str(catalogue)))
+            rows |= "Rows" >> beam.ParDo(workers.ItemRows(shared(catalogue)))
             adapter = adapter_config(spec, schema)
             analyzed = (rows, adapter) | tft_beam.AnalyzeDataset(
                 make_preprocessing_fn(features, weighted_ids=True)
             )
-            _ = analyzed | tft_beam.WriteTransformFn(str(graph))
+            _ = analyzed | tft_beam.WriteTransformFn(shared(graph))
             (transformed, _meta) = ((rows, adapter), analyzed) | tft_beam.TransformDataset(
                 output_record_batches=True
             )
             written = transformed | "Write" >> beam.ParDo(workers.WriteItems(out))
             combined = written | beam.CombineGlobally(MutualInformation(features))
             _ = combined | "Keep" >> beam.ParDo(workers.Keep(done))
-        return sorted(Path(out).glob("from-*.parquet")), workers.kept(done)
+        return sorted(self._scratch.glob("items/from-*.parquet")), workers.kept(done)
 
     def write_examples(
         self,
@@ -139,12 +140,12 @@ class BeamJob:
         ):
             rows = pipeline | beam.Create(groups) | beam.Reshuffle()
             rows |= "Rows" >> beam.ParDo(workers.ExampleRows(self._config, rules, first_users))
-            analyzed = pipeline | tft_beam.ReadTransformFn(str(graph))
+            analyzed = pipeline | tft_beam.ReadTransformFn(shared(graph))
             (transformed, _meta) = ((rows, adapter), analyzed) | tft_beam.TransformDataset(
                 output_record_batches=True
             )
             unused = examples.unused_fields(self._config)
-            counts = transformed | "Write" >> beam.ParDo(workers.WriteExamples(str(out), unused))
+            counts = transformed | "Write" >> beam.ParDo(workers.WriteExamples(shared(out), unused))
             _ = (
                 counts
                 | beam.CombinePerKey(sum)
@@ -163,26 +164,17 @@ class BeamJob:
     def _folder(self, name: str) -> str:
         folder = self._scratch / name
         folder.mkdir(parents=True, exist_ok=True)
-        return str(folder)
+        return shared(folder)
 
     def _result(self, name: str) -> str:
-        return str(self._scratch / f"{name}.pickle")
+        return shared(self._scratch / f"{name}.pickle")
 
     def _transform_context(self, passthrough: set[str] | None = None) -> tft_beam.Context:
         return tft_beam.Context(temp_dir=self._folder("tft"), passthrough_keys=passthrough)
 
     @contextmanager
     def _pipeline(self) -> Iterator[beam.Pipeline]:
-        options = PipelineOptions(
-            self._arguments, save_main_session=False, pipeline_type_check=False
-        )
-        options.view_as(SetupOptions).save_main_session = False
-        runner: Any = self._config.preprocess.runner
-        if (
-            runner == "DirectRunner"
-        ):  # the same engine, without the search for another one that costs seconds a pass
-            runner = FnApiRunner()
-        pipeline = beam.Pipeline(runner=runner, options=options)
+        pipeline = beam.Pipeline(runner=self._runner.make(), options=self._runner.options())
         yield pipeline
         try:
             pipeline.run().wait_until_finish()

@@ -97,6 +97,20 @@ def raw_features(batch: pa.RecordBatch, features: FeatureList) -> dict[str, pa.A
     return raw
 
 
+def arrow_schema(features: FeatureList) -> pa.Schema:
+    """The raw columns by name, lists all of them: the record batches of ``schema.raw_feature_spec``.
+
+    Here and not beside the spec, so that workers who only read and divide tables do without TensorFlow.
+    """
+    values: dict[str, pa.DataType] = {}
+    for feature in features:
+        numeric = feature.kind is Kind.NUMERIC
+        values[feature.name] = pa.float32() if numeric else pa.large_binary()
+        if feature.weights_name:
+            values[feature.weights_name] = pa.float32()
+    return pa.schema([pa.field(name, pa.large_list(values[name])) for name in sorted(values)])
+
+
 def empty_lists(rows: int, value: pa.DataType) -> pa.Array:
     """A raw column in which every value is missing."""
     return pa.LargeListArray.from_arrays(

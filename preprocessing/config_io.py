@@ -28,9 +28,11 @@ SECTIONS = frozenset(
         "evaluate",
         "export",
         "gates",
+        "pipeline",
         "rollout",
         "serve",
         "ablate",
+        "vertex",
     ]
 )
 """Every top-level key that some package reads; a package ignores the sections of the others."""

@@ -11,11 +11,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from preprocessing import ragged, refusals, splits
-from preprocessing.columns import empty_lists
+from preprocessing.columns import arrow_schema, empty_lists
 from preprocessing.config import DataSections
 from preprocessing.features import Feature, FeatureList, Kind, Side
 from preprocessing.refusals import Refusals
-from preprocessing.schema import arrow_schema
 
 PLACE = "place"
 """Split and partition of a row."""

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from preprocessing import bigquery, tfrecords
+from preprocessing import bigquery
 from preprocessing.config import TableConfig
 from preprocessing.errors import LongtailError
 
@@ -114,6 +114,8 @@ def read_unit(
         with _parquet(unit.path) as file:
             yield from file.iter_batches(batch_rows, row_groups=groups, columns=columns)
     elif unit.table.resolved_format == "tfrecord":
+        from preprocessing import tfrecords  # TensorFlow, only where it is needed
+
         yield from tfrecords.read_examples(unit.path, columns, batch_rows)
     else:
         yield from _csv(unit.table, unit.path, columns, malformed)
@@ -181,6 +183,8 @@ def _header(table: TableConfig, path: str) -> list[str]:
 
 def _peek(table: TableConfig, path: str) -> list[str]:
     if table.resolved_format == "tfrecord":
+        from preprocessing import tfrecords  # TensorFlow, only where it is needed
+
         return tfrecords.feature_names(path, _PEEK_ROWS)
     return _header(table, path)
 

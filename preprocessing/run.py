@@ -30,8 +30,10 @@ from preprocessing.config_io import load_config
 from preprocessing.errors import LongtailError
 from preprocessing.features import Side
 from preprocessing.item_counts import LogStatistics
+from preprocessing.locations import reachable
 from preprocessing.progress import Stages
 from preprocessing.readers import find_files, plan
+from preprocessing.runners import Runner
 from preprocessing.shuffle import read_streams
 from preprocessing.transform import ID_WEIGHT
 
@@ -59,10 +61,13 @@ def preprocess(
       The manifest: counts, rejected rows by reason, boundaries of the split, seconds a stage.
 
     Raises:
-      LongtailError: the sources cannot be read as configured, or too many rows were rejected.
+      LongtailError: the runner's options are not enough, the sources cannot be read as configured, or too many
+        rows were rejected.
       LongtailFailure: the disk is full or a job died; nothing is left behind.
     """
     stages = stages or Stages()
+    runner = Runner(config, beam_options)
+    runner.check(data_dir)
     wanted = data_fingerprint(config)
     if is_current(data_dir, wanted):
         stages.console.print(f"  data is current: {data_dir}", highlight=False)
@@ -71,7 +76,7 @@ def preprocess(
         whole_directory(data_dir) as out,
         tempfile.TemporaryDirectory(dir=out, prefix=".scratch-") as scratch,
     ):
-        manifest = _Run(config, out, Path(scratch), beam_options, stages).run()
+        manifest = _Run(config, out, Path(scratch), runner, stages).run()
         manifest["seconds"] = stages.seconds
         write_manifest(out, wanted, manifest)
     return read_manifest(data_dir) or {}
@@ -85,11 +90,11 @@ class _Run:
         config: DataSections,
         out: Path,
         scratch: Path,
-        beam_options: Iterable[str],
+        runner: Runner,
         stages: Stages,
     ) -> None:
         self._config, self._out, self._scratch, self._stages = config, out, scratch, stages
-        self._job = BeamJob(config, scratch, beam_options)
+        self._job = BeamJob(config, scratch, runner)
         (out / "rejected").mkdir()
 
     def run(self) -> dict[str, Any]:
@@ -260,13 +265,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a value"
     )
-    parser.add_argument("--data-dir", type=Path, help="default: WORK_DIR/data")
+    parser.add_argument("--data-dir", help="default: WORK_DIR/data")
     known, beam_options = parser.parse_known_args(arguments)
     try:
         config = load_config(known.config, DataSections, known.set)
-        preprocess(
-            config, known.data_dir or Path(config.work_dir) / "data", beam_options=beam_options
-        )
+        data_dir = reachable(known.data_dir or f"{config.work_dir}/data")
+        preprocess(config, data_dir, beam_options=beam_options)
     except LongtailError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

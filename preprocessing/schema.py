@@ -32,25 +32,8 @@ def raw_feature_spec(features: FeatureList) -> dict[str, Any]:
     return spec
 
 
-def arrow_schema(features: FeatureList) -> pa.Schema:
-    """The record batches of ``raw_feature_spec``."""
-    fields = []
-    for name, spec in sorted(raw_feature_spec(features).items()):
-        value = pa.float32() if spec.dtype == tf.float32 else pa.large_binary()
-        fields.append(pa.field(name, pa.large_list(value)))
-    return pa.schema(fields)
-
-
 def adapter_config(spec: dict[str, Any], schema: pa.Schema) -> tensor_adapter.TensorAdapterConfig:
     """How TF-Transform reads record batches of a spec."""
     proto: schema_pb2.Schema = schema_utils.schema_from_feature_spec(spec)
     representations = tensor_representation_util.InferTensorRepresentationsFromSchema(proto)
     return tensor_adapter.TensorAdapterConfig(schema, representations)
-
-
-def dense_to_raw(dense: tf.Tensor) -> tf.SparseTensor:
-    """A request's [batch, n] values as the sparse tensor of the raw spec; the empty string is a missing value."""
-    if dense.dtype == tf.string:
-        return tf.sparse.from_dense(dense)
-    indices = tf.where(tf.ones_like(dense, tf.bool))
-    return tf.SparseTensor(indices, tf.reshape(dense, [-1]), tf.shape(dense, out_type=tf.int64))

@@ -18,12 +18,16 @@ _BUFFER_ROWS = 8_192
 
 
 class PartitionWriters:
-    """Writes rows to one Arrow stream a partition; files have unique names, so a retried worker overwrites nothing."""
+    """Writes the rows of a unit to one Arrow stream a partition.
 
-    def __init__(self, directory: str, partitions: int) -> None:
+    Names sort by the unit, so that what is read later does not depend on which worker came first; they are unique,
+    so that a retried worker overwrites nothing.
+    """
+
+    def __init__(self, directory: str, partitions: int, ordinal: int) -> None:
         self._directory = directory
         self._partitions = partitions
-        self._attempt = uuid.uuid4().hex[:12]
+        self._source = f"{ordinal:08d}-{uuid.uuid4().hex[:12]}"
         self._stack = contextlib.ExitStack()
         self._writers: dict[int, pa.RecordBatchStreamWriter] = {}
         self._waiting: dict[int, list[pa.RecordBatch]] = {}
@@ -61,7 +65,7 @@ class PartitionWriters:
         if not pieces:
             return
         if partition not in self._writers:
-            path = FileSystems.join(self._directory, f"part-{partition:05d}-{self._attempt}.arrows")
+            path = FileSystems.join(self._directory, f"part-{partition:05d}-{self._source}.arrows")
             stream = self._stack.enter_context(
                 FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
             )
@@ -74,7 +78,7 @@ class PartitionWriters:
 
 
 def read_streams(paths: list[str]) -> pa.Table | None:
-    """The rows of several files of one partition, None without files."""
+    """The rows of several files of one partition by unit, None without files."""
     tables = []
     for path in sorted(paths):
         with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:

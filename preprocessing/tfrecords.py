@@ -45,7 +45,7 @@ def feature_names(path: str, rows: int) -> list[str]:
     return list(_decode(ExamplesToRecordBatchDecoder(), head, path).schema.names) if head else []
 
 
-def write_examples(path: Path, batch: pa.RecordBatch) -> int:
+def write_examples(path: str | Path, batch: pa.RecordBatch) -> int:
     """Write the rows of a record batch as ``tf.train.Example``; returns their number."""
     with tf.io.TFRecordWriter(str(path)) as writer:
         for record in RecordBatchToExamplesEncoder(None).encode(batch):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -16,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import TaggedOutput
 from numpy.typing import NDArray
@@ -47,7 +47,7 @@ class ReadTable(beam.DoFn):
     def process(self, unit: Unit) -> Iterator[tuple[int, str]]:
         """Yields (partition, path)."""
         columns = catalogue.side_columns(self._config.data, self._side, self._config.feature_list)
-        with PartitionWriters(self._directory, self._partitions) as writers:
+        with PartitionWriters(self._directory, self._partitions, unit.ordinal) as writers:
             for batch in read_unit(unit, columns, self._config.preprocess.batch_rows, []):
                 rows = catalogue.canonical(
                     batch, self._config.data, self._side, self._config.feature_list
@@ -68,14 +68,14 @@ class CollectItems(beam.DoFn):
     def __init__(self, config: DataSections) -> None:
         self._config = config
 
-    def process(self, unit: Unit) -> Iterator[list[str]]:
-        """Yields the keys by first occurrence."""
+    def process(self, unit: Unit) -> Iterator[tuple[int, list[str]]]:
+        """Yields the unit's number and its keys by first occurrence."""
         column = self._config.data.columns.item
         found: dict[str, None] = {}
         for batch in read_unit(unit, [column], self._config.preprocess.batch_rows, []):
             keys = strings(batch.column(0)).drop_null().unique()
             found.update(dict.fromkeys(keys.to_pylist()))
-        yield list(found)
+        yield unit.ordinal, list(found)
 
 
 class IngestLog(beam.DoFn):
@@ -94,14 +94,17 @@ class IngestLog(beam.DoFn):
 
     def setup(self) -> None:
         """Loads the keys of the catalogue: the one thing that a worker holds whole."""
-        self._items = pq.read_table(self._catalogue, columns=["item"])["item"].combine_chunks()
+        with FileSystems.open(
+            self._catalogue, compression_type=CompressionTypes.UNCOMPRESSED
+        ) as stream:
+            self._items = pq.read_table(stream, columns=["item"])["item"].combine_chunks()
 
     def process(self, unit: Unit) -> Iterator[Any]:
         """Reads, checks and divides."""
         statistics, row = LogStatistics(), 0
         kept: list[dict[str, Any]] = []
         malformed: list[str] = []
-        with PartitionWriters(self._directory, self._partitions) as writers:
+        with PartitionWriters(self._directory, self._partitions, unit.ordinal) as writers:
             columns = ingest.source_columns(self._config)
             for batch in read_unit(unit, columns, self._config.preprocess.batch_rows, malformed):
                 done = ingest.canonical(batch, self._config, self._items, unit, row)
@@ -234,7 +237,7 @@ class WriteExamples(beam.DoFn):
             [batch.column(batch.schema.get_field_index(n)) for n in names], names
         )
         name = ingest.SPLITS[split]
-        path = Path(self._directory) / name / f"part-{partition:05d}.tfrecord"
+        path = FileSystems.join(self._directory, name, f"part-{partition:05d}.tfrecord")
         yield name, write_examples(path, kept)
 
 

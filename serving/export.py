@@ -19,6 +19,7 @@ from rich.console import Console
 from preprocessing.artifacts import fingerprint, library_versions, read_manifest, whole_directory
 from preprocessing.config_io import load_config
 from preprocessing.errors import LongtailError, LongtailFailure
+from preprocessing.locations import reachable
 from preprocessing.progress import Stages
 from serving.config import ExportConfig, ServingSections
 from serving.exact_index import ExactIndex
@@ -267,7 +268,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     known = parser.parse_args(arguments)
     try:
         config = load_config(known.config, ServingSections, known.set)
-        work = Path(config.work_dir)
+        work = reachable(config.work_dir)
         version = export(
             config,
             known.data_dir or work / "data",

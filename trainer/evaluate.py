@@ -31,6 +31,7 @@ from preprocessing.artifacts import (
 )
 from preprocessing.config_io import load_config
 from preprocessing.errors import LongtailError
+from preprocessing.locations import reachable
 from preprocessing.progress import Stages
 from trainer.baselines import (
     ALS,
@@ -269,7 +270,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         config = load_config(given.config, TrainerSections, given.set)
-        work = Path(config.work_dir)
+        work = reachable(config.work_dir)
         stages = Stages()
         output = given.output_dir or work / "evaluation"
         overrides = "".join(f" --set {value}" for value in given.set)

@@ -24,6 +24,7 @@ from preprocessing.artifacts import (
 )
 from preprocessing.config_io import load_config
 from preprocessing.errors import LongtailError, LongtailFailure
+from preprocessing.locations import reachable
 from trainer.build import BEST_WEIGHTS, build_model
 from trainer.callbacks import CheckpointEvery, ProgressReport, Scalars, StopOnNaN, ValidationRecall
 from trainer.config import TrainerSections
@@ -230,15 +231,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a value"
     )
-    parser.add_argument("--data-dir", type=Path, help="default: WORK_DIR/data")
-    parser.add_argument("--model-dir", type=Path, help="default: WORK_DIR/model")
+    parser.add_argument("--data-dir", help="default: WORK_DIR/data")
+    parser.add_argument("--model-dir", help="default: WORK_DIR/model")
     known = parser.parse_args(arguments)
     try:
         config = load_config(known.config, TrainerSections, known.set)
-        work_dir = Path(config.work_dir)
-        summary = train(
-            config, known.data_dir or work_dir / "data", known.model_dir or work_dir / "model"
-        )
+        data_dir = reachable(known.data_dir or f"{config.work_dir}/data")
+        model_dir = reachable(known.model_dir or f"{config.work_dir}/model")
+        summary = train(config, data_dir, model_dir)
     except LongtailError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -1,0 +1,1 @@
+"""Google Cloud's Vertex AI: what of a run goes there, and how."""

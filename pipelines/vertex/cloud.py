@@ -1,0 +1,88 @@
+"""What a submission asks of Google Cloud: a small protocol, and the real thing behind the extra ``gcp``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipelines.vertex.config import VertexConfig
+from preprocessing import google_cloud
+from preprocessing.errors import LongtailError, LongtailFailure
+from preprocessing.locations import SCHEME, bucket_of
+from trainer.optional import require
+
+
+class Cloud(Protocol):
+    """Tests give one of their own."""
+
+    def require_bucket(self, uri: str, key: str) -> None:
+        """Looks whether the bucket of ``uri`` is there; ``key`` names the setting."""
+
+    def exists(self, uri: str) -> bool:
+        """Whether there is an object of that address."""
+
+    def upload(self, path: Path, uri: str) -> None:
+        """Copies a file into a bucket."""
+
+    def create_custom_job(self, job: dict[str, Any]) -> str:
+        """Starts a job; gives its resource name."""
+
+
+class GoogleCloud:
+    """Cloud Storage and Vertex AI with the application's default credentials.
+
+    Raises:
+      LongtailError: the extra ``gcp`` is not installed, or there are no credentials.
+    """
+
+    def __init__(self, config: VertexConfig) -> None:
+        self._config = config
+        self._aiplatform = require("google.cloud.aiplatform_v1", "gcp")
+        self._errors = require("google.api_core.exceptions", "gcp")
+        self._credentials = google_cloud.credentials()
+        self._storage = google_cloud.storage_client(config.project, self._credentials)
+
+    def require_bucket(self, uri: str, key: str) -> None:
+        """See ``google_cloud.require_bucket``."""
+        google_cloud.require_bucket(self._storage, uri, key)
+
+    def exists(self, uri: str) -> bool:
+        """Asks Cloud Storage."""
+        return bool(self._blob(uri).exists())
+
+    def upload(self, path: Path, uri: str) -> None:
+        """Writes the object.
+
+        Raises:
+          LongtailError: the credentials may not write there.
+        """
+        try:
+            self._blob(uri).upload_from_filename(str(path))
+        except self._errors.GoogleAPICallError as error:
+            raise LongtailError(
+                f"cannot write {uri} ({error.message}): the account needs roles/storage.objectAdmin"
+            ) from error
+
+    def create_custom_job(self, job: dict[str, Any]) -> str:
+        """Asks Vertex AI.
+
+        Raises:
+          LongtailFailure: it refuses the job.
+        """
+        endpoint = f"{self._config.region}-aiplatform.googleapis.com"
+        client = self._aiplatform.JobServiceClient(
+            credentials=self._credentials, client_options={"api_endpoint": endpoint}
+        )
+        request = self._aiplatform.CustomJob(job)
+        try:
+            made = client.create_custom_job(parent=self._config.parent, custom_job=request)
+        except self._errors.GoogleAPICallError as error:
+            raise LongtailFailure(
+                f"Vertex AI refused the job in {self._config.parent}: {error.message}; see that the API "
+                "aiplatform.googleapis.com is enabled, the quota suffices and the account has roles/aiplatform.user"
+            ) from error
+        return str(made.name)
+
+    def _blob(self, uri: str) -> Any:
+        bucket = bucket_of(uri)
+        return self._storage.bucket(bucket).blob(uri.removeprefix(f"{SCHEME}{bucket}/"))
