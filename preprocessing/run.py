@@ -41,10 +41,16 @@ FORMAT = 2
 """Rises with every change to what the same configuration writes."""
 
 
-def data_fingerprint(config: DataSections) -> str:
-    """What the artifact depends on: the sections read here and the sources' names, sizes and times of change."""
+def data_fingerprint(config: DataSections, *, with_log: bool = True) -> str:
+    """What the artifact depends on: the sections read here and the sources' names, sizes and times of change.
+
+    Args:
+      config: the sections.
+      with_log: whether the files of the log count; not where another system names them.
+    """
     sections = config.model_dump(mode="json", include={"seed", "data", "features", "preprocess"})
-    tables = [t for t in (config.data.interactions, config.data.items, config.data.users) if t]
+    log = config.data.interactions if with_log else None
+    tables = [t for t in (log, config.data.items, config.data.users) if t]
     return fingerprint(FORMAT, sections, [_source(table) for table in tables])
 
 

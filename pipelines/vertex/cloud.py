@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +28,9 @@ class Cloud(Protocol):
 
     def create_custom_job(self, job: dict[str, Any]) -> str:
         """Starts a job; gives its resource name."""
+
+    def create_pipeline_job(self, job: dict[str, Any]) -> str:
+        """Starts a compiled pipeline; gives its resource name."""
 
 
 class GoogleCloud:
@@ -69,19 +74,37 @@ class GoogleCloud:
         Raises:
           LongtailFailure: it refuses the job.
         """
+        client, request = self._client("JobServiceClient"), self._aiplatform.CustomJob(job)
+        with self._refusals():
+            made = client.create_custom_job(parent=self._config.parent, custom_job=request)
+        return str(made.name)
+
+    def create_pipeline_job(self, job: dict[str, Any]) -> str:
+        """Asks Vertex AI Pipelines.
+
+        Raises:
+          LongtailFailure: it refuses the job.
+        """
+        client, request = self._client("PipelineServiceClient"), self._aiplatform.PipelineJob(job)
+        with self._refusals():
+            made = client.create_pipeline_job(parent=self._config.parent, pipeline_job=request)
+        return str(made.name)
+
+    def _client(self, kind: str) -> Any:
         endpoint = f"{self._config.region}-aiplatform.googleapis.com"
-        client = self._aiplatform.JobServiceClient(
+        return getattr(self._aiplatform, kind)(
             credentials=self._credentials, client_options={"api_endpoint": endpoint}
         )
-        request = self._aiplatform.CustomJob(job)
+
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
         try:
-            made = client.create_custom_job(parent=self._config.parent, custom_job=request)
+            yield
         except self._errors.GoogleAPICallError as error:
             raise LongtailFailure(
                 f"Vertex AI refused the job in {self._config.parent}: {error.message}; see that the API "
                 "aiplatform.googleapis.com is enabled, the quota suffices and the account has roles/aiplatform.user"
             ) from error
-        return str(made.name)
 
     def _blob(self, uri: str) -> Any:
         bucket = bucket_of(uri)

@@ -1,0 +1,1 @@
+"""Longtail as components of a TFX pipeline (extra ``tfx``)."""

@@ -1,0 +1,148 @@
+"""The gates as a TFX component: a ModelBlessing where recall and index keep what they promise."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+from tfx import types
+from tfx.components.evaluator import constants
+from tfx.dsl.components.base import base_component, base_executor, executor_spec
+from tfx.types import artifact_utils, component_spec, standard_artifacts
+from tfx.utils import io_utils, path_utils
+
+from pipelines.config import RunConfig
+from pipelines.gates import GatesConfig, check, is_blessed
+from pipelines.tfx.artifacts import gather
+from pipelines.tfx.sections import parse, sections_of
+from pipelines.tfx.training import SOURCES
+from preprocessing.locations import reachable
+from preprocessing.progress import Stages
+from trainer.config import TrainerSections
+
+CHECKS = "checks.json"
+"""In the blessing: every gate, what it expected and what it received."""
+
+
+class Executor(base_executor.BaseExecutor):
+    """Compares, and marks the blessing as TFX's Evaluator would."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """See `RecallGate`."""
+        from serving.export import read_description
+        from trainer.evaluate import METRICS
+
+        self._log_startup(input_dict, output_dict, exec_properties)
+        gates = GatesConfig.model_validate_json(exec_properties["gates"])
+        model = artifact_utils.get_single_instance(input_dict["model"])
+        blessed = next(iter(input_dict.get("blessed_model") or ()), None)
+        evaluation = artifact_utils.get_single_uri(input_dict["evaluation"])
+        metrics = json.loads(io_utils.read_string_file(f"{evaluation}/{METRICS}"))
+        before = None
+        if blessed is not None and blessed.uri != model.uri:
+            config = parse(TrainerSections, exec_properties["config"])
+            graph = artifact_utils.get_single_uri(input_dict["transform_graph"])
+            before = {"made": metrics["made"], **_measured(config, graph, blessed.uri)}
+        index = read_description(reachable(path_utils.serving_model_path(model.uri)))["index"]
+        checks = check(metrics, before, index, gates)
+        for each in checks:
+            level, verdict = (logging.INFO, "kept") if each.passed else (logging.ERROR, "not kept")
+            logging.log(level, "gate %s: %s", verdict, each)
+        blessing = artifact_utils.get_single_instance(output_dict["blessing"])
+        found = json.dumps([each.as_json() for each in checks], indent=1)
+        io_utils.write_string_file(f"{blessing.uri}/{CHECKS}", found + "\n")
+        _mark(blessing, is_blessed(checks), model, blessed)
+
+
+def _measured(config: TrainerSections, transform_graph: str, blessed: str) -> dict[str, Any]:
+    """The figures of an earlier model on this run's data, its rows found by key."""
+    from trainer.continuation import Previous, carried_over
+    from trainer.evaluate import collect
+
+    sources = json.loads(io_utils.read_string_file(f"{blessed}/{SOURCES}"))
+    alone = config.evaluate.model_copy(update={"baselines": []})
+    with tempfile.TemporaryDirectory() as scratch:
+        data_dir = gather(transform_graph, Path(scratch) / "data")
+        previous = Previous(
+            gather(sources["transform_graph"], Path(scratch) / "earlier"),
+            reachable(sources["model_run"]),
+            fingerprint=blessed,
+            until=None,
+        )
+        model, _ = carried_over(config, data_dir, previous)
+        return collect(config.model_copy(update={"evaluate": alone}), data_dir, model, Stages())
+
+
+def _mark(
+    blessing: types.Artifact, good: bool, model: types.Artifact, before: types.Artifact | None
+) -> None:
+    """What Pusher and the resolver of blessed models read."""
+    value = constants.BLESSED_VALUE if good else constants.NOT_BLESSED_VALUE
+    blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, value)
+    for of, name in ((model, "current"), (before, "baseline")):
+        if of is not None:
+            blessing.set_string_custom_property(f"{name}_model", of.uri)
+            blessing.set_int_custom_property(f"{name}_model_id", of.id)
+    name = constants.BLESSED_FILE_NAME if good else constants.NOT_BLESSED_FILE_NAME
+    io_utils.write_string_file(f"{blessing.uri}/{name}", "")
+
+
+class RecallGateSpec(component_spec.ComponentSpec):
+    """What goes in and out of `RecallGate`."""
+
+    PARAMETERS = {  # noqa: RUF012  TFX reads them from the class
+        "config": component_spec.ExecutionParameter(type=str),
+        "gates": component_spec.ExecutionParameter(type=str),
+    }
+    INPUTS = {  # noqa: RUF012
+        "model": component_spec.ChannelParameter(type=standard_artifacts.Model),
+        "evaluation": component_spec.ChannelParameter(type=standard_artifacts.ModelEvaluation),
+        "transform_graph": component_spec.ChannelParameter(type=standard_artifacts.TransformGraph),
+        "blessed_model": component_spec.ChannelParameter(
+            type=standard_artifacts.Model, optional=True
+        ),
+    }
+    OUTPUTS = {  # noqa: RUF012
+        "blessing": component_spec.ChannelParameter(type=standard_artifacts.ModelBlessing)
+    }
+
+
+class RecallGate(base_component.BaseComponent):
+    """Blesses a model that passes every gate.
+
+    The blessed model before it is measured anew on this run's data: two figures from different
+    days compare the days. Where that is this very model, there is nothing to compare.
+    """
+
+    SPEC_CLASS = RecallGateSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
+
+    def __init__(
+        self,
+        config: RunConfig,
+        *,
+        model: types.BaseChannel,
+        evaluation: types.BaseChannel,
+        transform_graph: types.BaseChannel,
+        blessed_model: types.BaseChannel | None = None,
+    ) -> None:
+        """Takes the candidate with its figures, and the last blessed model if there is one."""
+        super().__init__(
+            spec=RecallGateSpec(
+                config=sections_of(config, TrainerSections),
+                gates=config.gates.model_dump_json(),
+                model=model,
+                evaluation=evaluation,
+                transform_graph=transform_graph,
+                blessed_model=blessed_model,
+                blessing=types.Channel(type=standard_artifacts.ModelBlessing),
+            )
+        )

@@ -1,0 +1,51 @@
+"""``longtail pipeline ...``: thin commands over ``pipelines.tfx``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from pipelines import config as configuration
+from pipelines.options import ConfigFile, Overrides, console
+from preprocessing.errors import LongtailError
+from trainer.optional import require
+
+app = typer.Typer(name="pipeline", help="The steps as a TFX pipeline.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Keeps ``run`` a command of its own while it is the only one."""
+
+
+@app.command()
+def run(
+    config: ConfigFile,
+    runner: Annotated[
+        Literal["local", "vertex"],
+        typer.Option(help="this machine with metadata in SQLite, or Vertex AI Pipelines"),
+    ] = "local",
+    submit: Annotated[
+        bool, typer.Option("--submit", help="vertex: not only write the pipeline file, send it")
+    ] = False,
+    overrides: Overrides = None,
+) -> None:
+    """Preprocess, check the data, train, evaluate, gate, try to serve, push; cached where it can be."""
+    loaded, paths = configuration.load(config, overrides or ())
+    if submit and runner != "vertex":
+        raise LongtailError(f"--submit expected --runner vertex, received --runner {runner}")
+    require("tfx", "tfx")
+    if runner == "local":
+        from pipelines.tfx.local import run as run_here
+
+        run_here(loaded, paths, console)
+        return
+    from pipelines.tfx import vertex
+
+    spec = vertex.compile_pipeline(loaded, paths, console)
+    if submit:
+        from pipelines.vertex.cloud import GoogleCloud
+
+        assert loaded.vertex is not None  # compiled with it
+        vertex.submit(loaded, spec, GoogleCloud(loaded.vertex), console)

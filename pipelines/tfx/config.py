@@ -1,0 +1,24 @@
+"""The section ``pipeline``: what a scheduled pipeline knows beyond its steps."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from preprocessing.features import Section
+
+
+class PipelineConfig(Section):
+    """``longtail pipeline``."""
+
+    serving_log: str | None = Field(
+        None, description="pattern of JSON lines of requests, compared with the training examples"
+    )
+    drift_threshold: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        0.3, description="Jensen-Shannon divergence of a feature above which the pipeline stops"
+    )
+    image: str | None = Field(
+        None,
+        description="container with Longtail for Vertex AI Pipelines, e.g. REGION-docker.pkg.dev/...",
+    )

@@ -1,0 +1,67 @@
+"""The pipeline on this machine: TFX's LocalDagRunner, metadata in SQLite."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from rich.console import Console
+from tfx.orchestration.local.local_dag_runner import LocalDagRunner
+
+from pipelines import datasets
+from pipelines.config import Paths, RunConfig
+from pipelines.tfx.pipeline import create_pipeline
+from pipelines.tfx.progress import shown
+from preprocessing.errors import LongtailError, LongtailFailure
+from serving.export import newest_version
+
+METADATA, LOG = "metadata.sqlite", "pipeline.log"
+
+
+def run(config: RunConfig, paths: Paths, console: Console) -> Path | None:
+    """Runs every component that is not cached; a killed run is gone on with by calling again.
+
+    Args:
+      config: the whole configuration.
+      paths: artifacts go below ``tfx``, a blessed model to the export directory.
+      console: for progress and outcome; TFX's own log goes to ``tfx/pipeline.log``.
+
+    Returns:
+      The version that was pushed, None where the model was refused.
+
+    Raises:
+      LongtailError: a source does not exist.
+      LongtailFailure: a component failed; what was finished is kept.
+    """
+    datasets.fetch(config.data)
+    # TFX makes URIs of paths, and runs components in other directories.
+    root, push = paths.tfx.resolve(), paths.export.resolve()
+    root.mkdir(parents=True, exist_ok=True)
+    push.mkdir(parents=True, exist_ok=True)
+    before = newest_version(push)
+    pipeline = create_pipeline(
+        config,
+        pipeline_name=config.name,
+        pipeline_root=str(root),
+        push_directory=str(push),
+        metadata_path=str(root / METADATA),
+        beam_pipeline_args=config.preprocess.beam_options,
+    )
+    started, log = time.perf_counter(), root / LOG
+    try:
+        with shown(console, log):
+            LocalDagRunner().run(pipeline)
+    except LongtailError as error:
+        raise type(error)(
+            f"{error}; finished components are kept; the whole log is {log}"
+        ) from error
+    except Exception as error:
+        raise LongtailFailure(
+            f"the pipeline stopped: {' '.join(str(error).split())[:500]}; finished components are "
+            f"kept, run the command again to go on; the whole log is {log}"
+        ) from error
+    pushed = newest_version(push)
+    new = pushed if pushed and pushed != before else None
+    outcome = f"pushed {new}" if new else f"nothing was pushed, {push} is as it was"
+    console.print(f"  {outcome}, {time.perf_counter() - started:.0f} s", highlight=False)
+    return new

@@ -1,0 +1,127 @@
+"""The pipeline: preprocess, look at the data, train, evaluate, try to serve, push."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tfx import components, types
+from tfx.dsl.components.base.base_node import BaseNode
+from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
+from tfx.dsl.components.common.resolver import Resolver
+from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import (
+    LatestBlessedModelStrategy,
+)
+from tfx.orchestration import metadata
+from tfx.orchestration.pipeline import Pipeline
+from tfx.proto import pusher_pb2, trainer_pb2
+from tfx.types import standard_artifacts
+
+from pipelines.config import RunConfig
+from pipelines.tfx.blessing import RecallGate
+from pipelines.tfx.data_gate import DataGate
+from pipelines.tfx.evaluation import RecallEvaluation
+from pipelines.tfx.infra import InfraValidation
+from pipelines.tfx.preprocessing import Preprocessing
+from pipelines.tfx.pushing import WholePush
+from pipelines.tfx.training import RUN_FN, custom_config
+
+_UNCHECKED = ["validation", "test"]
+"""Splits of queries, which have other columns than training examples."""
+
+
+def create_pipeline(
+    config: RunConfig,
+    *,
+    pipeline_name: str,
+    pipeline_root: str,
+    push_directory: str,
+    metadata_path: str | None = None,
+    beam_pipeline_args: Sequence[str] = (),
+    log: BaseNode | None = None,
+    enable_cache: bool = True,
+) -> Pipeline:
+    """All components, made anew at each call: TFX binds a component to one pipeline.
+
+    Args:
+      config: the whole configuration; each component keeps the sections that it reads, so a
+        change of `evaluate` trains nothing anew.
+      pipeline_name: runs of one name share cache and blessed models.
+      pipeline_root: of all artifacts.
+      push_directory: the folder of versions that a server watches.
+      metadata_path: SQLite file, where the runner has no metadata of its own.
+      beam_pipeline_args: Beam's options, of preprocessing and statistics.
+      log: an ExampleGen whose `examples` are the interactions, instead of `data.interactions`.
+      enable_cache: whether a component with equal inputs is skipped.
+
+    Raises:
+      LongtailError: a source does not exist.
+    """
+    made = Preprocessing(config, log=log.outputs["examples"] if log else None)
+    examples, graph = made.outputs["examples"], made.outputs["transform_graph"]
+    statistics = components.StatisticsGen(examples=examples, exclude_splits=_UNCHECKED)
+    schema = components.SchemaGen(
+        statistics=statistics.outputs["statistics"], exclude_splits=_UNCHECKED
+    )
+    anomalies = components.ExampleValidator(
+        statistics=statistics.outputs["statistics"],
+        schema=schema.outputs["schema"],
+        exclude_splits=_UNCHECKED,
+    )
+    gate = DataGate(
+        config,
+        anomalies=anomalies.outputs["anomalies"],
+        statistics=statistics.outputs["statistics"],
+        schema=schema.outputs["schema"],
+        transform_graph=graph,
+        serving_log=config.pipeline.serving_log,
+        drift_threshold=config.pipeline.drift_threshold,
+    )
+    trainer = components.Trainer(
+        run_fn=RUN_FN,
+        examples=examples,
+        transform_graph=graph,
+        schema=schema.outputs["schema"],
+        train_args=trainer_pb2.TrainArgs(splits=["train"]),
+        eval_args=trainer_pb2.EvalArgs(splits=["validation"]),
+        custom_config=custom_config(config),
+    )
+    trainer.add_upstream_node(gate)
+    blessed = Resolver(
+        strategy_class=LatestBlessedModelStrategy,
+        model=types.Channel(type=standard_artifacts.Model),
+        model_blessing=types.Channel(type=standard_artifacts.ModelBlessing),
+    ).with_id("LatestBlessedModel")
+    evaluation = RecallEvaluation(
+        config, model_run=trainer.outputs["model_run"], transform_graph=graph
+    )
+    verdict = RecallGate(
+        config,
+        model=trainer.outputs["model"],
+        evaluation=evaluation.outputs["evaluation"],
+        transform_graph=graph,
+        blessed_model=blessed.outputs["model"],
+    )
+    infra = InfraValidation(model=trainer.outputs["model"])
+    pusher = components.Pusher(
+        model=trainer.outputs["model"],
+        model_blessing=verdict.outputs["blessing"],
+        infra_blessing=infra.outputs["blessing"],
+        push_destination=pusher_pb2.PushDestination(
+            filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=push_directory)
+        ),
+        custom_config={"label": config.rollout.label},
+        custom_executor_spec=ExecutorClassSpec(WholePush),
+    )
+    nodes = [
+        made, statistics, schema, anomalies, gate, trainer,
+        evaluation, blessed, verdict, infra, pusher,
+    ]  # fmt: skip
+    connection = metadata_path and metadata.sqlite_metadata_connection_config(metadata_path)
+    return Pipeline(
+        pipeline_name=pipeline_name,
+        pipeline_root=pipeline_root,
+        components=[log, *nodes] if log else nodes,
+        enable_cache=enable_cache,
+        metadata_connection_config=connection or None,
+        beam_pipeline_args=list(beam_pipeline_args),
+    )

@@ -1,0 +1,77 @@
+"""TFX's Pusher with versions that appear whole: a killed push leaves nothing a server could load."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from tfx import types
+from tfx.components.pusher import executor
+from tfx.proto import pusher_pb2
+from tfx.types import artifact_utils
+from tfx.utils import proto_utils
+
+from pipelines.rollout import BLESSING
+from pipelines.tfx.blessing import CHECKS
+from preprocessing.artifacts import write_text_atomically
+from preprocessing.locations import reachable
+from serving.export import ASSETS, newest_version, read_description
+from serving.export_dir import withdrawn_versions
+from serving.labels import move_label
+
+_HIDDEN = ".push"
+_DESTINATION = "pushed_destination"
+
+
+class WholePush(executor.Executor):
+    """Lets Pusher copy into a hidden sibling and renames the finished version."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """As Pusher; the label follows, and `longtail rollback` takes it back."""
+        destination = pusher_pb2.PushDestination()
+        proto_utils.json_to_proto(exec_properties["push_destination"], destination)
+        base = reachable(destination.filesystem.base_directory)
+        there = self._twin(input_dict, base)
+        pushed = artifact_utils.get_single_instance(output_dict["pushed_model"])
+        if there is not None:
+            self._MarkPushed(pushed, pushed_destination=str(there), pushed_version=there.name)
+            _label(base, exec_properties, int(there.name))
+            return
+        hidden = base / _HIDDEN
+        shutil.rmtree(hidden, ignore_errors=True)
+        destination.filesystem.base_directory = str(hidden)
+        hidden_properties = {
+            **exec_properties, "push_destination": proto_utils.proto_to_json(destination)
+        }  # fmt: skip
+        super().Do(input_dict, output_dict, hidden_properties)
+        for version in hidden.glob("*"):
+            blessing = reachable(artifact_utils.get_single_uri(input_dict["model_blessing"]))
+            record = {"checks": json.loads((blessing / CHECKS).read_text())}
+            write_text_atomically(version / ASSETS / BLESSING, json.dumps(record, indent=2) + "\n")
+            os.rename(version, base / version.name)
+            pushed.set_string_custom_property(_DESTINATION, str(base / version.name))
+            _label(base, exec_properties, int(version.name))
+        shutil.rmtree(hidden, ignore_errors=True)
+
+    def _twin(self, input_dict: dict[str, list[types.Artifact]], base: Path) -> Path | None:
+        """The newest version where it is this model already: a second run pushes no twin."""
+        newest = newest_version(base)
+        if newest is None or not self.CheckBlessing(input_dict):
+            return None
+        model = read_description(reachable(self.GetModelPath(input_dict)))
+        same = model and read_description(newest).get("fingerprint") == model["fingerprint"]
+        return newest if same else None
+
+
+def _label(base: Path, exec_properties: dict[str, Any], version: int) -> None:
+    """Let the label name a version, unless it was rolled back."""
+    if version not in withdrawn_versions(base):
+        move_label(base, json.loads(exec_properties["custom_config"])["label"], version)

@@ -1,0 +1,97 @@
+"""Requests that a server answered, as examples: what training data are compared with."""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from preprocessing.errors import LongtailError
+from preprocessing.features import FeatureList
+from preprocessing.schema import raw_feature_spec
+from trainer.item_table import ItemTable
+from trainer.keras_gate import tf
+from trainer.vocabulary import open_transform
+
+MAX_REQUESTS = 100_000
+"""Of the newest file on; enough for a distribution."""
+_BATCH = 4_096
+Query = dict[str, list[Any]]
+
+
+def read_requests(pattern: str) -> list[Query]:
+    """The instances of JSON lines, as they were sent to ``:predict``; from the newest file on.
+
+    Raises:
+      LongtailError: no file matches, or a line is no JSON object.
+    """
+    paths = sorted(glob.glob(pattern), key=lambda path: Path(path).stat().st_mtime, reverse=True)
+    if not paths:
+        raise LongtailError(
+            f"pipeline.serving_log: expected JSON lines of requests in {pattern}, found no file"
+        )
+    return list(itertools.islice((q for path in paths for q in _lines(path)), MAX_REQUESTS))
+
+
+def _lines(path: str) -> Iterator[Query]:
+    with open(path, encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                instance = dict(json.loads(line))
+            except (ValueError, TypeError) as error:
+                raise LongtailError(
+                    f"{path}, line {number}: expected a JSON object of query features, received "
+                    f"{line.strip()[:80]!r}"
+                ) from error
+            yield {k: v if isinstance(v, list) else [v] for k, v in instance.items()}
+
+
+def as_examples(queries: list[Query], data_dir: Path, features: FeatureList) -> pa.RecordBatch:
+    """The transformed columns that a training example of each query would have.
+
+    Args:
+      queries: raw.
+      data_dir: whose transform graph and item table translate them.
+      features: the feature list.
+    """
+    graph = open_transform(data_dir, "query").transform_features_layer()
+    specs = raw_feature_spec(features.query_columns)
+    ids = ItemTable.load(data_dir, features).ids
+    row_of = {key.decode(): row for row, key in enumerate(ids) if row}
+    columns: dict[str, list[list[Any]]] = {}
+    for start in range(0, len(queries), _BATCH):
+        part = queries[start : start + _BATCH]
+        raw = {
+            name: tf.ragged.constant(
+                [_present(query.get(name, [])) for query in part], spec.dtype, ragged_rank=1
+            ).to_sparse()
+            for name, spec in specs.items()
+        }
+        for name, values in graph(raw).items():
+            columns.setdefault(name, []).extend(_rows(values))
+        known = [[row_of.get(str(key), 0) for key in _present(q.get("history", []))] for q in part]
+        length = features.history_length
+        columns.setdefault("history", []).extend(
+            [row for row in rows if row][-length:] if length else [] for rows in known
+        )
+    return pa.RecordBatch.from_pydict(columns)
+
+
+def _present(values: list[Any]) -> list[Any]:
+    return [value for value in values if value not in ("", None)]
+
+
+def _rows(values: Any) -> list[list[Any]]:
+    if isinstance(values, tf.SparseTensor):
+        values = tf.RaggedTensor.from_sparse(values)
+    rows: list[Any] = (
+        values.to_list() if isinstance(values, tf.RaggedTensor) else values.numpy().tolist()
+    )
+    return [row if isinstance(row, list) else [row] for row in rows]
