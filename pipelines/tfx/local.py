@@ -63,5 +63,7 @@ def run(config: RunConfig, paths: Paths, console: Console) -> Path | None:
     pushed = newest_version(push)
     new = pushed if pushed and pushed != before else None
     outcome = f"pushed {new}" if new else f"nothing was pushed, {push} is as it was"
-    console.print(f"  {outcome}, {time.perf_counter() - started:.0f} s", highlight=False)
+    console.print(
+        f"  {outcome}, {time.perf_counter() - started:.0f} s", highlight=False, soft_wrap=True
+    )
     return new

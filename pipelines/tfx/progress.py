@@ -28,17 +28,21 @@ class _Lines(logging.Handler):
         event = _EVENT.search(message)
         if event and event[2] == "running":
             self._started, self._cached = time.perf_counter(), False
-            self._console.print(f"  {event[1]} ...", highlight=False)
+            self._console.print(f"  {event[1]} ...", highlight=False, soft_wrap=True)
         elif event:
             how = (
                 "from the cache" if self._cached else f"{time.perf_counter() - self._started:.1f} s"
             )
-            self._console.print(f"  [green]✓[/green] {event[1]} {how}", highlight=False)
+            self._console.print(
+                f"  [green]✓[/green] {event[1]} {how}", highlight=False, soft_wrap=True
+            )
         elif _CACHED.search(message):
             self._cached = True
         elif record.pathname.startswith(str(Path(__file__).parent)):
             colour = "red" if record.levelno >= logging.ERROR else "dim"
-            self._console.print(f"    [{colour}]{message}[/{colour}]", highlight=False)
+            self._console.print(
+                f"    [{colour}]{message}[/{colour}]", highlight=False, soft_wrap=True
+            )
 
 
 @contextmanager
