@@ -16,6 +16,7 @@ from rich.progress import Progress as Bar
 
 from preprocessing.errors import LongtailFailure
 from trainer.config import TrainConfig
+from trainer.distribution import Alone
 from trainer.keras_gate import keras, tf
 from trainer.run_state import RunState
 from trainer.validation import Validation
@@ -32,7 +33,7 @@ class StopOnNaN(keras.callbacks.Callback):
         if logs and not math.isfinite(logs["loss"]):
             parts = ", ".join(f"{name} {value}" for name, value in logs.items())
             raise LongtailFailure(
-                f"the loss is not a number at step {int(self.model.optimizer.iterations)} "
+                f"the loss is not a number at step {int(self.model.optimizer.iterations.numpy())} "
                 f"({parts}): the learning rate is too high (train.learning_rate), the temperature "
                 "too low (loss.temperature, ssl.temperature), or a numeric feature or reward "
                 "holds huge values; the last checkpoint is from before"
@@ -66,9 +67,11 @@ class ValidationRecall(keras.callbacks.Callback):
         train: TrainConfig,
         steps_per_epoch: int,
         console: Console,
+        distribution: Alone,
     ) -> None:
         """Prepares the callback; `steps_per_epoch` is that of the data, for the records."""
         super().__init__()
+        self._distribution = distribution
         self._state, self._validation, self._train = state, validation, train
         self._steps_per_epoch, self._console = steps_per_epoch, console
         self._losses: dict[str, float] = {}
@@ -85,7 +88,13 @@ class ValidationRecall(keras.callbacks.Callback):
             self.model.stop_training = True
 
     def evaluate(self) -> None:
-        """Evaluates the weights of this step."""
+        """Evaluates the weights of this step; of several workers the chief does it for all."""
+        progress = self._state.progress
+        if self._distribution.is_chief:
+            self._judge()
+        progress.stopped = bool(self._distribution.from_chief(int(progress.stopped)))
+
+    def _judge(self) -> None:
         state, monitor = self._state, self._train.monitor
         started = time.perf_counter()
         self.figures = self._validation.figures(state.model)

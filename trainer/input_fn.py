@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,22 +34,32 @@ _SEED_STRIDE = 1_000_003
 """Keeps the epochs of one seed apart from those of the next."""
 
 
+class Part(NamedTuple):
+    """Which parts of each batch a process reads: `[first, first + number)` of `of` equal ones."""
+
+    first: int
+    number: int
+    of: int
+
+
 class TrainingData:
     """The training examples: dense arrays in memory where they fit, else a stream from files."""
 
-    def __init__(self, data_dir: Path, config: TrainerSections) -> None:
+    def __init__(self, data_dir: Path, config: TrainerSections, part: Part | None = None) -> None:
         """Reads the examples, unless there are more than `train.shuffle_buffer`.
 
         Args:
           data_dir: finished preprocessing.
           config: `train`, `features`, `seed` and the refusals of `data` and `preprocess` are
             read.
+          part: of several processes, what this one reads of the batches that one process would
+            read; each part comes as an element of its own.
 
         Raises:
           LongtailError: there are no examples, fewer than a batch, or files that do not fit the
           item counts or the configuration.
         """
-        self._data_dir, self._config = Path(data_dir), config
+        self._data_dir, self._config, self._part = Path(data_dir), config, part
         self._files = example_files(self._data_dir, "train")
         table = ItemTable.load(self._data_dir, config.feature_list)
         self.num_items, self.num_examples = table.num_items, int(table.counts_examples.sum())
@@ -95,11 +105,25 @@ class TrainingData:
         """
         first, skipped = divmod(start_step, self.steps_per_epoch)
         epochs = tf.data.Dataset.range(first, np.iinfo(np.int64).max)
-        if self.in_memory:
-            # Skipping rows of indices costs nothing; the gather comes after.
-            rows = epochs.flat_map(self._epoch_rows).skip(skipped)
-            return rows.map(self._gather, num_parallel_calls=1).prefetch(_PREFETCHED)
-        return epochs.flat_map(self._epoch_stream).skip(skipped).prefetch(_PREFETCHED)
+        # Skipping rows of indices, or records that are not parsed, costs little.
+        read, finish = (
+            (self._epoch_rows, self._gather)
+            if self.in_memory
+            else (self._epoch_stream, self._parse)
+        )
+        batches = self._parts(epochs.flat_map(read).skip(skipped))
+        threads = 1 if self.in_memory else 2
+        return batches.map(finish, num_parallel_calls=threads, deterministic=True).prefetch(
+            _PREFETCHED
+        )
+
+    def _parts(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        """Of rows or records `[B]`, those of this process."""
+        if self._part is None:
+            return batches
+        first, number, of = self._part
+        cut = batches.map(lambda batch: tf.reshape(batch, [of, -1])[first : first + number])
+        return cut.unbatch()
 
     def _load(self) -> dict[str, tf.Tensor]:
         read = read_columns(self._files, self._spec)
@@ -142,10 +166,9 @@ class TrainingData:
         records = files.interleave(
             tf.data.TFRecordDataset, cycle_length=_READERS, num_parallel_calls=2, deterministic=True
         )
-        batches = records.shuffle(train.shuffle_buffer, seed=seed).batch(
+        return records.shuffle(train.shuffle_buffer, seed=seed).batch(
             train.batch_size, drop_remainder=True
         )
-        return batches.map(self._parse, num_parallel_calls=2, deterministic=True)
 
     def _parse(self, raw: tf.Tensor) -> dict[str, tf.Tensor]:
         parsed = tf.io.parse_example(raw, self._spec)
@@ -156,7 +179,8 @@ class TrainingData:
     def _dense(self, name: str, values: Any) -> tf.Tensor:
         if isinstance(values, tf.RaggedTensor):
             width = self._widths[name]
-            values = values[:, -width:].to_tensor(shape=[self._config.train.batch_size, width])
+            rows = self._config.train.batch_size // (self._part.of if self._part else 1)
+            values = values[:, -width:].to_tensor(shape=[rows, width])
         return tf.cast(values, tf.int32) if values.dtype == tf.int64 else values
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from trainer import replicas
 from trainer.config import TrainerSections
 from trainer.item_table import ItemTable
 from trainer.keras_gate import tf, tfrs
@@ -132,20 +133,22 @@ class RecallModel(tfrs.Model):
 
         Args:
           batch: query features `[B]` or `[B, n]`, `history [B, L]`, `item [B]` rows and `reward
-            [B]`.
+            [B]`; in a replica of several, its part of them.
           step: number of the training step; repeating a step repeats its dropout, masks and drawn
             items.
           training: whether dropout is on.
 
         Returns:
-          Scalars `loss`, `main_loss` and, with self-supervision, `ssl_loss`.
+          Scalars `loss`, `main_loss` and, with self-supervision, `ssl_loss`; in a replica of
+          several, what it adds to the loss of the whole batch.
         """
         rows, batch_size = batch["item"], tf.shape(batch["item"])[0]
         seeds = tf.random.experimental.stateless_split([self._seed, tf.cast(step, tf.int32)], 5)
-        queries = self.query_tower(batch, training=training, seed=seeds[0])
+        of_queries, of_items = (replicas.own_seed(seed) for seed in tf.unstack(seeds[:2]))
+        queries = self.query_tower(batch, training=training, seed=of_queries)
         embedded = self.negatives.rows(rows, self._item_table, seeds[3])
         features = self._item_table.gather(embedded)
-        items = self._trained_items(embedded, features, training, seeds[1])
+        items = self._trained_items(embedded, features, training, of_items)
         if training:
             self.negatives.observe(rows, step)
         candidates = self.negatives.candidates(items, embedded, batch_size, step, seeds[4])
@@ -157,17 +160,18 @@ class RecallModel(tfrs.Model):
             candidate_ids=candidates.rows,
             groups=batch.get("user_row"),
             score_mask=self._considered(batch, candidates),
-            **self._refused(batch, training, seeds[1]),
+            **self._refused(batch, training, of_items),
         )
         if training:
             own = {name: values[:batch_size] for name, values in features.items()}
             self.negatives.remember(items[:batch_size], rows, own)
         if self.ssl_task is None:
-            return {"loss": main, "main_loss": main}
+            return replicas.part_of_mean({"loss": main, "main_loss": main})
         drawn = self._item_table.uniform_rows(self._ssl_batch, seeds[2])
         # Without dropout: the two views differ by their masks alone.
         own = self.ssl_task(self._item_table.gather(drawn), item_tower=self.item_tower, step=step)
-        return {"loss": main + self._alpha * own, "main_loss": main, "ssl_loss": own}
+        loss = main + self._alpha * own
+        return replicas.part_of_mean({"loss": loss, "main_loss": main, "ssl_loss": own})
 
     def _trained_items(
         self, rows: tf.Tensor, features: Features, training: bool, seed: tf.Tensor
@@ -222,7 +226,7 @@ class RecallModel(tfrs.Model):
 
     def train_step(self, data: Features) -> dict[str, tf.Tensor]:
         """One step: TFRS's without its metrics, which would cost more than they tell."""
-        return self._learn(data)
+        return self._learn(data) if replicas.number() == 1 else self._learn_from(data)
 
     def _learn_from(self, batch: Features) -> dict[str, tf.Tensor]:
         with tf.GradientTape() as tape:

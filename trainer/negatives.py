@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer import replicas
 from trainer.config import TrainerSections
 from trainer.frequency import FrequencyEstimator
 from trainer.functional.logq import log_probability_per_draw, mixture_log_q
@@ -60,7 +61,7 @@ class NegativeSources(tf.Module):
         """
         super().__init__(name="negative_sources")
         self._negatives, self._batch = config.negatives, config.train.batch_size
-        self._num_items = item_table.num_items
+        self._item_table, self._num_items = item_table, item_table.num_items
         self.draw_from(item_table.counts_examples)
         self.frequency: FrequencyEstimator | None = None
         if config.loss.probabilities == "streamed":
@@ -82,11 +83,15 @@ class NegativeSources(tf.Module):
         self._exact_log_p = log_probability_per_draw(counts, max(int(counts.sum()), 1))
 
     def rows(self, batch_rows: tf.Tensor, item_table: ItemTable, seed: tf.Tensor) -> tf.Tensor:
-        """`[B + K]`: the batch's rows and K drawn uniformly, to be embedded with gradients."""
+        """`[B + K]`: the batch's rows and K drawn uniformly, to be embedded with gradients.
+
+        In a replica of several its part of both, `[B / R + K / R]`.
+        """
         uniform = self._negatives.uniform
         if not uniform:
             return batch_rows
-        return tf.concat([batch_rows, item_table.uniform_rows(uniform, seed)], axis=0)
+        drawn = replicas.own_part(item_table.uniform_rows(uniform, seed))
+        return tf.concat([batch_rows, drawn], axis=0)
 
     def candidates(
         self,
@@ -96,16 +101,19 @@ class NegativeSources(tf.Module):
         step: tf.Tensor,
         seed: tf.Tensor,
     ) -> Candidates:
-        """Joins the sources.
+        """Joins the sources, of all replicas; the first columns are the replica's own batch.
 
         Args:
           items: `[B + K, D]` embeddings of `rows`.
           rows: `[B + K]`, see `rows`.
-          batch_size: B.
+          batch_size: B; the three of this replica.
           step: number of the training step.
           seed: `[2]` integers, for what is drawn from the bank.
         """
         uniform, in_batch = self._negatives.uniform, self._negatives.in_batch
+        if replicas.number() > 1:
+            items, rows = (_of_all_replicas(values, batch_size) for values in (items, rows))
+            batch_size *= replicas.number()
         log_p = self._log_p(rows)
         sampled = batch_size * int(in_batch)
         is_negative = None
@@ -130,10 +138,10 @@ class NegativeSources(tf.Module):
     def remember(
         self, items: tf.Tensor, rows: tf.Tensor, features: Mapping[str, tf.Tensor]
     ) -> None:
-        """Puts the batch into the bank, and lets the momentum tower follow.
+        """Puts the batch into the bank, and lets the momentum tower follow; alike on all replicas.
 
         Args:
-          items: `[B, D]` embeddings of the batch.
+          items: `[B, D]` embeddings of the batch, or of the replica's part of it.
           rows: `[B]`.
           features: of the same items.
         """
@@ -142,7 +150,10 @@ class NegativeSources(tf.Module):
         if self.momentum_tower is not None:
             taste = self.momentum_tower.embed(features)
             items = tf.concat([taste, items[:, tf.shape(taste)[1] :]], axis=1)
-            self.momentum_tower.follow(features)
+        items, rows = replicas.in_order(tf.stop_gradient(items)), replicas.in_order(rows)
+        if self.momentum_tower is not None:
+            of_all = features if replicas.number() == 1 else self._item_table.gather(rows)
+            self.momentum_tower.follow(of_all)
         self.bank.push(items, rows, self._log_p(rows))
 
     def _log_p(self, rows: tf.Tensor) -> tf.Tensor:
@@ -150,3 +161,10 @@ class NegativeSources(tf.Module):
         if self.frequency is not None:
             return self.frequency.log_probability(rows, self._batch, exact=True)
         return tf.gather(self._exact_log_p, rows)
+
+
+def _of_all_replicas(values: tf.Tensor, batch_size: tf.Tensor) -> tf.Tensor:
+    """`[B / R + K / R, ...]` of each replica -> `[B + K, ...]`, its own part of the batch first."""
+    parts = tf.split(replicas.own_first(values), replicas.number(), axis=0)
+    batch = [part[:batch_size] for part in parts]
+    return tf.concat([*batch, *(part[batch_size:] for part in parts)], axis=0)

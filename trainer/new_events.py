@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from preprocessing.errors import LongtailError
 from trainer.config import TrainerSections
 from trainer.examples_io import TIMESTAMP, Columns, pad, read_columns, training_spec
-from trainer.input_fn import TrainingData
+from trainer.input_fn import Part, TrainingData
 from trainer.keras_gate import tf
 from trainer.retrieval import Ragged
 
@@ -32,19 +32,22 @@ class NewEvents(TrainingData):
         from.
     """
 
-    def __init__(self, data_dir: Path, config: TrainerSections, since: int) -> None:
+    def __init__(
+        self, data_dir: Path, config: TrainerSections, since: int, part: Part | None = None
+    ) -> None:
         """Reads the new examples.
 
         Args:
           data_dir: finished preprocessing.
           config: see `TrainingData`.
           since: seconds since 1970 of the first new instant.
+          part: see `TrainingData`.
 
         Raises:
           LongtailError: there are none, or what `TrainingData` raises.
         """
         self._since = since
-        super().__init__(data_dir, config)
+        super().__init__(data_dir, config, part)
         if not self.in_memory:
             self.in_memory, self._columns = True, self._load()
         rows = self._columns["item"].numpy()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from trainer import replicas
+from trainer.gradients import Gradient, summed
 from trainer.keras_gate import keras, tf
 
 
@@ -39,6 +43,16 @@ class SparseAdagrad(keras.optimizers.Adagrad):
     def accumulator_of(self, variable: tf.Variable) -> tf.Variable:
         """The sums of squares of a variable's gradients, of its shape."""
         return self._accumulators[self._index_dict[self._var_key(variable)]]
+
+    def aggregate_gradients(
+        self, grads_and_vars: Iterable[tuple[Gradient, tf.Variable]]
+    ) -> list[tuple[Gradient, tf.Variable]]:
+        """Adds up the gradients of all replicas."""
+        pairs = list(grads_and_vars)
+        if replicas.number() == 1:
+            return pairs
+        gradients, variables = zip(*pairs, strict=True)
+        return list(zip(summed(gradients), variables, strict=True))
 
     def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
         """Updates one variable; `IndexedSlices` have each index once here."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from preprocessing.errors import LongtailError
+from trainer import replicas
 from trainer.functional import logq, losses, masks, mining, pair_losses, similarity
 from trainer.functional.corrected_softmax import corrected_softmax
 from trainer.keras_gate import keras, tf, tfrs
@@ -218,7 +219,11 @@ class RetrievalTask(tfrs.tasks.Retrieval):
         if settings.kind == "bsl":
             self._require(True, "groups", groups)
             return pair_losses.bilateral_softmax(
-                scores, groups, positive_temperature=settings.bsl_ratio, weights=weights
+                scores,
+                groups,
+                positive_temperature=settings.bsl_ratio,
+                weights=weights,
+                gather=replicas.own_first,
             )
         if settings.kind == "bce":
             return pair_losses.binary_cross_entropy(

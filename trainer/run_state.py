@@ -50,9 +50,9 @@ class _Saved(tf.train.experimental.PythonState):
 class RunState:
     """Weights, optimizer, step and progress of a run, with their files below a model directory."""
 
-    def __init__(self, model: RecallModel, model_dir: Path, keep: int) -> None:
-        """Takes a compiled model; `keep` checkpoints stay."""
-        self.model, self.model_dir = model, Path(model_dir)
+    def __init__(self, model: RecallModel, model_dir: Path, keep: int, writes: bool = True) -> None:
+        """Takes a compiled model; `keep` checkpoints stay; of several workers one `writes`."""
+        self.model, self.model_dir, self._writes = model, Path(model_dir), writes
         self._saved = _Saved()
         checkpoint = tf.train.Checkpoint(
             query_tower=model.query_tower,
@@ -73,7 +73,7 @@ class RunState:
     @property
     def step(self) -> int:
         """Steps done."""
-        return int(self.model.optimizer.iterations)
+        return int(self.model.optimizer.iterations.numpy())
 
     def restore(self) -> bool:
         """Go to the newest checkpoint; False where there is none."""
@@ -86,7 +86,8 @@ class RunState:
 
     def save(self) -> None:
         """Write a checkpoint of this step."""
-        self._manager.save(checkpoint_number=self.step)
+        if self._writes:
+            self._manager.save(checkpoint_number=self.step)
 
     def record(self, entry: dict[str, Any], figure: float, patience: int) -> bool:
         """Notes an evaluation: keeps the best weights, counts patience, writes history.json.

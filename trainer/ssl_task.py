@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocessing.errors import LongtailError
+from trainer import replicas
 from trainer.functional import losses, masks
 from trainer.keras_gate import keras, tf
 
@@ -77,7 +78,7 @@ class SelfSupervisedTask(keras.layers.Layer):
         item_tower: Callable[[Features], tf.Tensor],
         step: int | tf.Tensor,
     ) -> tf.Tensor:
-        """Computes L_self of a batch of items.
+        """Computes L_self of a batch of items; a replica of several embeds its part of them.
 
         Args:
           features: name -> `[m]` or `[m, n]`, integer indices (0 = padding) or floats; all that the
@@ -101,9 +102,12 @@ class SelfSupervisedTask(keras.layers.Layer):
                 f"received {missing}"
             )
         view_a, view_b = self.views(features, step)
-        both = {name: tf.concat([view_a[name], view_b[name]], axis=0) for name in features}
+        both = {
+            name: tf.concat([replicas.own_part(view[name]) for view in (view_a, view_b)], axis=0)
+            for name in features
+        }
         embeddings_a, embeddings_b = tf.split(item_tower(both), 2, axis=0)
-        return losses.contrastive(embeddings_a, embeddings_b, self.temperature)
+        return losses.contrastive(embeddings_a, replicas.own_first(embeddings_b), self.temperature)
 
     def views(self, features: Features, step: int | tf.Tensor) -> tuple[Features, Features]:
         """The two augmented views of `features`, each of the same names, types and shapes."""

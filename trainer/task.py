@@ -27,9 +27,11 @@ from preprocessing.errors import LongtailError, LongtailFailure
 from preprocessing.locations import reachable
 from trainer.build import BEST_WEIGHTS, build_model
 from trainer.callbacks import CheckpointEvery, ProgressReport, Scalars, StopOnNaN, ValidationRecall
+from trainer.cluster import read_cluster
 from trainer.config import TrainerSections
 from trainer.continuation import Previous, carried_over
-from trainer.input_fn import TrainingData
+from trainer.distribution import Alone, Span, distribute
+from trainer.input_fn import Part, TrainingData
 from trainer.keras_gate import keras, tf
 from trainer.model import RecallModel
 from trainer.new_events import NewEvents
@@ -82,6 +84,7 @@ def train(
       LongtailError: the data are missing, empty or do not fit the configuration.
       LongtailFailure: the loss became NaN, or the disk is full.
     """
+    cluster = read_cluster()
     data_dir, model_dir, console = (
         Path(data_dir),
         Path(model_dir),
@@ -107,42 +110,61 @@ def train(
     if is_current(model_dir, wanted):
         console.print(f"  model is current: {model_dir}", highlight=False)
         return read_manifest(model_dir) or {}
-    _claim(model_dir, wanted)
+    distribution = distribute(cluster, config)
+    if distribution.is_chief:
+        _claim(model_dir, wanted)
+    distribution.from_chief(0)  # what another run left is gone before anybody restores
     started = time.perf_counter()
     keras.utils.set_random_seed(config.seed)
     continued: dict[str, Any] = {}
-    if previous is None:
-        examples, model = TrainingData(data_dir, config), build_model(config, data_dir)
-        passes, evaluations = config.train.max_epochs, config.train.evaluations_per_epoch
-    else:
-        examples, model, rows = _continuation(config, data_dir, previous, console)
-        # Each event once, the newest last: what stands at the end is the model.
-        passes = evaluations = 1
-        continued = {"continued": {"from": previous.fingerprint, "rows": rows}}
-    state = RunState(model, model_dir, config.train.keep_checkpoints)
+    with distribution.scope():
+        if previous is None:
+            examples = TrainingData(data_dir, config, distribution.part)
+            model = build_model(config, data_dir)
+            passes, evaluations = config.train.max_epochs, config.train.evaluations_per_epoch
+        else:
+            examples, model, rows = _continuation(
+                config, data_dir, previous, distribution.part, console
+            )
+            # Each event once, the newest last: what stands at the end is the model.
+            passes = evaluations = 1
+            continued = {"continued": {"from": previous.fingerprint, "rows": rows}}
+    state = RunState(model, model_dir, config.train.keep_checkpoints, distribution.is_chief)
     if state.restore():
         console.print(f"  going on at step {state.step}", highlight=False)
+    if distribution.from_chief(state.step) != state.step:
+        raise LongtailError(
+            f"expected every worker to see the chief's checkpoints, received step {state.step} in "
+            f"{model_dir}: give all workers the same model directory, on storage that they share"
+        )
     period = math.ceil(examples.steps_per_epoch / evaluations)
     periods = math.ceil(passes * examples.steps_per_epoch / period)
     validation = ValidationRecall(
-        state, Validation(config, data_dir), config.train, examples.steps_per_epoch, console
+        state,
+        Validation(config, data_dir),
+        config.train,
+        examples.steps_per_epoch,
+        console,
+        distribution,
     )
     report = ProgressReport(state, period * periods, config.train.batch_size, console)
-    in_order = [
-        StopOnNaN(),
-        report,
-        CheckpointEvery(state, config.train.checkpoint_every),
-        validation,
-        Scalars(state, model_dir / "logs", report.speed, validation),
-        *callbacks,
-    ]
+    in_order = [StopOnNaN(), report]
+    if distribution.is_chief:
+        in_order.append(CheckpointEvery(state, config.train.checkpoint_every))
+    in_order.append(validation)
+    if distribution.is_chief:
+        in_order.append(Scalars(state, model_dir / "logs", report.speed, validation))
     try:
-        _fit(state, examples, period, periods, validation, in_order)
+        with distribution.failures(model_dir):
+            _fit(
+                state, examples, distribution, period, periods, validation, [*in_order, *callbacks]
+            )
     except tf.errors.InvalidArgumentError as error:
         raise LongtailFailure(f"training failed at step {state.step}: {error.message}") from error
     finally:
         report.close()
-    state.restore_best()
+    if distribution.is_chief:
+        state.restore_best()
     summary = {
         "step": "train",
         "steps": state.step,
@@ -157,15 +179,21 @@ def train(
         "data_fingerprint": data["fingerprint"],
         **continued,
     }
-    write_manifest(model_dir, wanted, summary)
+    if distribution.is_chief:
+        write_manifest(model_dir, wanted, summary)
+    distribution.from_chief(0)  # its manifest is there, and nobody leaves before the others
     return read_manifest(model_dir) or summary
 
 
 def _continuation(
-    config: TrainerSections, data_dir: Path, previous: Previous, console: Console
+    config: TrainerSections,
+    data_dir: Path,
+    previous: Previous,
+    part: Part | None,
+    console: Console,
 ) -> tuple[TrainingData, RecallModel, dict[str, dict[str, int]]]:
     """The new events, yesterday's model, and what became of the rows of its tables."""
-    events = NewEvents(data_dir, config, previous.require_until())
+    events = NewEvents(data_dir, config, previous.require_until(), part)
     model, rows = carried_over(config, data_dir, previous)
     model.negatives.draw_from(events.drawn)
     told = ", ".join(
@@ -197,12 +225,13 @@ def _claim(model_dir: Path, wanted: str) -> None:
 def _fit(
     state: RunState,
     examples: TrainingData,
+    distribution: Alone,
     period: int,
     periods: int,
     validation: ValidationRecall,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> None:
-    """Runs Keras's `fit` to the end; its epochs are the periods between two evaluations."""
+    """Trains to the end; Keras's epochs are the periods between two evaluations."""
     done, within = divmod(state.step, period)
     if state.step and not within and len(state.progress.records) < done:
         # Killed between the last step of a period and the end of its evaluation.
@@ -212,14 +241,8 @@ def _fit(
     for first, last, steps in [*spans, (done + bool(within), periods, period)]:
         if state.progress.stopped or first >= last:
             break
-        state.model.fit(
-            examples.dataset(state.step),
-            initial_epoch=first,
-            epochs=last,
-            steps_per_epoch=steps,
-            callbacks=list(callbacks),
-            verbose=0,
-        )
+        span = Span(state.step, first, last, steps)
+        distribution.fit(state.model, examples, span, callbacks)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -96,7 +96,8 @@ def contrastive(view_a: tf.Tensor, view_b: tf.Tensor, temperature: float | tf.Te
 
     Args:
       view_a: `[m, D]` embeddings of the first view; need not be normalised.
-      view_b: `[m, D]` embeddings of the second view, in the same order.
+      view_b: `[m, D]` embeddings of the second view, in the same order; further rows are further
+        negatives.
       temperature: tau > 0.
 
     Returns:

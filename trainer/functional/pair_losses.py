@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 from trainer.functional.losses import sampled_softmax
@@ -64,6 +65,7 @@ def bilateral_softmax(
     positive_temperature: float | tf.Tensor,
     weights: tf.Tensor | None = None,
     reduction: Reduction = "mean",
+    gather: Callable[[tf.Tensor], tf.Tensor] = lambda values: values,
 ) -> tf.Tensor:
     """Bilateral softmax (BSL): the positives of one user enter through a log-mean-exp, too.
 
@@ -86,6 +88,8 @@ def bilateral_softmax(
       weights: `[B]` rewards r_i >= 0; 1 without it. They weigh the rows inside a group's mean as
         well: |g| is their sum, and a row of weight 0 is no positive of its user.
       reduction: "mean" for the loss above, "none" for B terms with that mean.
+      gather: of a batch in parts: `[B]` of this part -> `[n]` of all parts, this one's first. A
+        user's rows may lie in several parts.
 
     Returns:
       Scalar, or `[B]`; float32 at least. 0 for an empty batch.
@@ -98,9 +102,9 @@ def bilateral_softmax(
             f"positive_temperature: expected a number above 0, received {positive_temperature}"
         )
     losses = sampled_softmax(scores, reduction="none")  # logsumexp_d(s_id) - s_ii
-    positives = tf.cast(tf.linalg.diag_part(scores), losses.dtype)
-    rewards = tf.ones_like(losses) if weights is None else tf.cast(weights, losses.dtype)
-    users, group = tf.unique(groups)
+    own = tf.ones_like(losses) if weights is None else tf.cast(weights, losses.dtype)
+    positives, rewards = gather(tf.cast(tf.linalg.diag_part(scores), losses.dtype)), gather(own)
+    users, group = tf.unique(gather(groups))
     num_groups = tf.size(users)
     # The maximum is of positives that count: below another's, exp could lose them all.
     counted = tf.where(rewards > 0, positives, tf.cast(losses.dtype.min, losses.dtype))
@@ -114,8 +118,8 @@ def bilateral_softmax(
     rewarded = tf.math.unsorted_segment_sum(rewards, group, num_groups)
     mean = tf.where(rewarded > 0, tf.math.divide_no_nan(sums, rewarded), tf.ones_like(sums))
     in_place_of_positive = positive_temperature * tf.gather(tf.math.log(mean), group)
-    losses += tf.where(rewards > 0, below - in_place_of_positive, tf.zeros_like(losses))
-    return _reduce(losses, weights, reduction)
+    exchanged = tf.where(rewards > 0, below - in_place_of_positive, tf.zeros_like(below))
+    return _reduce(losses + exchanged[: tf.size(losses)], weights, reduction)
 
 
 def binary_cross_entropy(

@@ -1,0 +1,78 @@
+"""A process that trains some steps for each of several configurations and writes what came of it.
+
+    python -m tests.trainer.worker_steps CONFIGS.json DATA_DIR OUTPUT.npz
+
+With TF_CONFIG it is one of several workers; all run the same command.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from preprocessing.config_io import parse_config
+from trainer.build import build_model
+from trainer.cluster import read_cluster
+from trainer.config import TrainerSections
+from trainer.distribution import Alone, Span, distribute
+from trainer.input_fn import TrainingData
+from trainer.keras_gate import keras
+from trainer.model import RecallModel
+
+STEPS = 3
+
+
+class _Losses(keras.callbacks.Callback):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[dict[str, float]] = []
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.found.append(dict(logs))
+
+
+def state_of(model: RecallModel) -> dict[str, np.ndarray]:
+    """Everything that a checkpoint holds of the model."""
+    parts = {
+        "weight": model.trainable_variables,
+        "optimizer": model.optimizer.variables,
+        "negatives": model.negatives.variables,
+    }
+    return {
+        f"{part}/{number}/{variable.name}": variable.numpy()
+        for part, variables in parts.items()
+        for number, variable in enumerate(variables)
+    }
+
+
+def trained(distribution: Alone, config: TrainerSections, data_dir: Path) -> dict[str, np.ndarray]:
+    """Losses of each step, and the state after `STEPS`."""
+    with distribution.scope():
+        model = build_model(config, data_dir)
+    examples, heard = TrainingData(data_dir, config, distribution.part), _Losses()
+    distribution.fit(model, examples, Span(0, 0, 1, STEPS), [heard])
+    losses = {
+        f"loss/{name}": np.array([each[name] for each in heard.found]) for name in heard.found[0]
+    }
+    return {**losses, **state_of(model)}
+
+
+def main(configs: str, data_dir: str, output: str) -> None:
+    documents = json.loads(Path(configs).read_text())
+    parsed = {name: parse_config(each, TrainerSections, name) for name, each in documents.items()}
+    distribution = distribute(read_cluster(), next(iter(parsed.values())))
+    found = {
+        f"{name}:{key}": value
+        for name, config in parsed.items()
+        for key, value in trained(distribution, config, Path(data_dir)).items()
+    }
+    np.savez(output, **found)
+    distribution.from_chief(0)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

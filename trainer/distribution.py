@@ -1,0 +1,230 @@
+"""Who computes a training: this process alone, or several workers that do each step together."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from preprocessing.errors import LongtailError, LongtailFailure
+from trainer.cluster import Cluster
+from trainer.config import TrainerSections
+from trainer.input_fn import Part, TrainingData
+from trainer.keras_gate import keras, tf
+from trainer.model import RecallModel
+
+_GONE = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.InternalError,
+)
+"""What a collective operation ends with when a peer does."""
+
+Callbacks = Sequence[keras.callbacks.Callback]
+
+
+class Span(NamedTuple):
+    """What one call of `fit` does: the periods `[first, last)` between two evaluations.
+
+    Attributes:
+      step: the number of steps done before.
+      first: number of the first period.
+      last: number of the one after the last.
+      steps: steps of each period.
+    """
+
+    step: int
+    first: int
+    last: int
+    steps: int
+
+
+class Alone:
+    """One process: no strategy, nobody to agree with."""
+
+    is_chief = True
+    """Whether this process evaluates and writes."""
+    part: Part | None = None
+    """What it reads of each batch."""
+
+    @contextlib.contextmanager
+    def scope(self) -> Iterator[None]:
+        """Where the model is made."""
+        yield
+
+    def fit(
+        self, model: RecallModel, examples: TrainingData, span: Span, callbacks: Callbacks
+    ) -> None:
+        """Trains from the model's step on, through the periods of a span."""
+        model.fit(
+            examples.dataset(span.step),
+            initial_epoch=span.first,
+            epochs=span.last,
+            steps_per_epoch=span.steps,
+            callbacks=list(callbacks),
+            verbose=0,
+        )
+
+    def from_chief(self, value: int) -> int:
+        """The chief's value, on every worker, when all have come here."""
+        return value
+
+    @contextlib.contextmanager
+    def failures(self, model_dir: Path) -> Iterator[None]:
+        """Around the steps: says in one line that another worker is gone."""
+        yield
+
+
+class Mirrored(Alone):
+    """Workers with a copy of the model each; gradients are added up before every step.
+
+    `train.batch_size` is that of all of them together, so that a configuration means the same on
+    one worker and on several: each embeds its part of a batch and scores it against the items of
+    all (`trainer.replicas`).
+    """
+
+    def __init__(self, cluster: Cluster, config: TrainerSections) -> None:
+        """Connects to the other workers, and waits until all are there.
+
+        Raises:
+          LongtailError: a batch cannot be divided among the workers.
+        """
+        require_divisible(config, cluster.num_workers, "workers")
+        self.is_chief, self._num_workers = cluster.is_chief, cluster.num_workers
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(_resolver(cluster))
+        replicas = strategy.num_replicas_in_sync
+        require_divisible(config, replicas, "replicas (devices of all workers)")
+        local = replicas // cluster.num_workers
+        self.part = Part(strategy.extended._id_in_cluster * local, local, replicas)
+        self._strategy = strategy
+        self._per_execution = config.train.steps_per_execution
+        self._sum = tf.function(self._summed, autograph=False)
+
+    @contextlib.contextmanager
+    def scope(self) -> Iterator[None]:
+        """Variables made here are mirrored, and alike on all replicas whoever assigns to them."""
+
+        def alike(create: Any, **options: Any) -> Any:
+            # What a step assigns besides the weights (frequencies, bank, momentum tower) every
+            # replica computes from the whole batch: one of the results is as good as another.
+            once = tf.VariableAggregation.ONLY_FIRST_REPLICA
+            return create(**{**options, "aggregation": once})
+
+        with self._strategy.scope(), tf.variable_creator_scope(alike):
+            yield
+
+    def fit(
+        self, model: RecallModel, examples: TrainingData, span: Span, callbacks: Callbacks
+    ) -> None:
+        """Trains from the model's step on, each worker on its part of the batches.
+
+        Not with Keras's loop of steps in the graph: there the sizes of what the replicas exchange
+        would have to be the same in every step, and those of sparse gradients are not.
+        """
+        batches = iter(
+            self._strategy.distribute_datasets_from_function(lambda _: examples.dataset(span.step))
+        )
+
+        @tf.function(autograph=False)
+        def step() -> Any:
+            return self._strategy.run(model.train_step, (next(batches),))
+
+        def steps(number: int) -> dict[str, float]:
+            losses = [step() for _ in range(number)][-1]
+            return {name: float(value) for name, value in self._sum(losses).items()}
+
+        run_periods(model, steps, span, self._per_execution, callbacks)
+
+    def from_chief(self, value: int) -> int:
+        """The chief's value, on every worker, when all have come here."""
+        total = self._sum(tf.constant(value if self.is_chief else 0))
+        return int(total) // (self.part.number if self.part else 1)
+
+    @contextlib.contextmanager
+    def failures(self, model_dir: Path) -> Iterator[None]:
+        """Around the steps: says in one line that another worker is gone."""
+        try:
+            yield
+        except _GONE as error:
+            raise LongtailFailure(
+                f"another worker of the {self._num_workers} in TF_CONFIG is gone or cannot be "
+                f"reached ({type(error).__name__}): start all of them again with the same command; "
+                f"they go on from the newest checkpoint in {model_dir}"
+            ) from error
+
+    def _summed(self, values: Any) -> Any:
+        return tf.nest.map_structure(
+            lambda each: self._strategy.reduce(tf.distribute.ReduceOp.SUM, each, axis=None), values
+        )
+
+
+def distribute(cluster: Cluster | None, config: TrainerSections) -> Alone:
+    """How this process takes part in the training.
+
+    Raises:
+      LongtailError: the configuration does not fit the cluster.
+    """
+    return Alone() if cluster is None else Mirrored(cluster, config)
+
+
+def run_periods(
+    model: RecallModel,
+    steps: Callable[[int], dict[str, float]],
+    span: Span,
+    per_execution: int,
+    callbacks: Callbacks,
+) -> None:
+    """Keras's `fit` for steps that are not its own: calls back after each execution of some steps.
+
+    Args:
+      model: what the callbacks see; `stop_training` ends it after a period.
+      steps: does so many steps and returns the losses of the last.
+      span: see `Span`.
+      per_execution: steps between two calls of the callbacks.
+      callbacks: in their order.
+    """
+    heard = keras.callbacks.CallbackList(list(callbacks), model=model)
+    model.stop_training = False
+    heard.on_train_begin()
+    for period in range(span.first, span.last):
+        heard.on_epoch_begin(period)
+        losses: dict[str, float] = {}
+        for done in range(0, span.steps, per_execution):
+            heard.on_train_batch_begin(done)
+            losses = steps(min(per_execution, span.steps - done))
+            heard.on_train_batch_end(done, losses)
+        heard.on_epoch_end(period, losses)
+        if model.stop_training:
+            break
+    heard.on_train_end()
+
+
+def require_divisible(config: TrainerSections, parts: int, unit: str) -> None:
+    """Whether what a step draws falls into equal parts.
+
+    Raises:
+      LongtailError: it does not.
+    """
+    drawn = {"train.batch_size": config.train.batch_size}
+    drawn["negatives.uniform"] = config.negatives.uniform
+    if config.ssl.enabled:
+        drawn["ssl.batch_size"] = config.ssl.batch_size
+    for key, size in drawn.items():
+        if size % parts:
+            raise LongtailError(
+                f"{key}: expected a multiple of the {parts} {unit} in TF_CONFIG, which share it, "
+                f"received {size}; set it to {size - size % parts or parts} or "
+                f"{size - size % parts + parts}"
+            )
+
+
+def _resolver(cluster: Cluster) -> Any:
+    return tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec({name: list(tasks) for name, tasks in cluster.jobs.items()}),
+        task_type=cluster.task,
+        task_id=cluster.index,
+        rpc_layer="grpc",
+    )

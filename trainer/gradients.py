@@ -1,0 +1,76 @@
+"""Adds up the gradients of the replicas of a synchronous training, in few messages.
+
+TensorFlow's own sum sends three messages a table and, within a loop of steps, mixes up the lengths
+of sparse gradients (2.16: "Shape mismatch in the collective instance").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from trainer import replicas
+from trainer.keras_gate import tf
+
+Gradient: TypeAlias = tf.Tensor | tf.IndexedSlices | None
+
+
+def summed(gradients: Sequence[Gradient]) -> list[Gradient]:
+    """The sums over all replicas, in the order of the arguments, the same on every replica.
+
+    Dense gradients travel as one vector. Of a sparse one the rows of each replica follow one
+    another, each row once a replica: whoever applies them adds up what is there several times.
+    """
+    found = list(gradients)
+    dense = [i for i, each in enumerate(found) if isinstance(each, tf.Tensor)]
+    sparse = [i for i, each in enumerate(found) if isinstance(each, tf.IndexedSlices)]
+    if dense:
+        for i, total in zip(dense, _summed_dense([found[i] for i in dense]), strict=True):
+            found[i] = total
+    if sparse:
+        for i, rows in zip(sparse, _gathered([found[i] for i in sparse]), strict=True):
+            found[i] = rows
+    return found
+
+
+def once(gradient: tf.IndexedSlices) -> tf.IndexedSlices:
+    """Each row once, with the sum of its gradients."""
+    rows, at = tf.unique(gradient.indices)
+    values = tf.math.unsorted_segment_sum(gradient.values, at, tf.size(rows))
+    return tf.IndexedSlices(values, rows, gradient.dense_shape)
+
+
+def _summed_dense(gradients: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    flat = tf.concat([tf.reshape(each, [-1]) for each in gradients], axis=0)
+    total = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, flat)
+    parts = tf.split(total, [each.shape.num_elements() for each in gradients])
+    return [tf.reshape(part, each.shape) for part, each in zip(parts, gradients, strict=True)]
+
+
+def _gathered(gradients: Sequence[tf.IndexedSlices]) -> list[tf.IndexedSlices]:
+    """Sparse gradients of all replicas: two messages, one of indices and one of values."""
+    gradients = [once(each) for each in gradients]
+    sizes = tf.stack([tf.size(each.indices) for each in gradients])
+    indices = [tf.cast(each.indices, tf.int32) for each in gradients]
+    heads_and_indices = replicas.in_order(tf.concat([sizes, *indices], axis=0))
+    values = replicas.in_order(
+        tf.concat([tf.reshape(each.values, [-1]) for each in gradients], axis=0)
+    )
+    widths = [each.values.shape[1] for each in gradients]
+    tables = len(gradients)
+    rows: list[list[tf.Tensor]] = [[] for _ in gradients]
+    slices: list[list[tf.Tensor]] = [[] for _ in gradients]
+    for _ in range(replicas.number()):
+        sizes, heads_and_indices = heads_and_indices[:tables], heads_and_indices[tables:]
+        for table, (size, width) in enumerate(zip(tf.unstack(sizes, tables), widths, strict=True)):
+            rows[table].append(heads_and_indices[:size])
+            slices[table].append(tf.reshape(values[: size * width], [-1, width]))
+            heads_and_indices, values = heads_and_indices[size:], values[size * width :]
+    return [
+        tf.IndexedSlices(
+            tf.concat(of_values, axis=0),
+            tf.cast(tf.concat(of_rows, axis=0), each.indices.dtype),
+            each.dense_shape,
+        )
+        for each, of_rows, of_values in zip(gradients, rows, slices, strict=True)
+    ]
