@@ -127,10 +127,10 @@ def main() -> None:
         logs, _, catalogues = size.partition("x")
         results.append(measure(given.config, int(logs), int(catalogues or 1)))
         table.add_row(*row_of(results[-1]))
+        if given.out:
+            document = {"libraries": library_versions(), "sizes": results}
+            write_text_atomically(given.out, json.dumps(document, indent=1) + "\n")
     Console(width=200).print(table)
-    if given.out:
-        document = {"libraries": library_versions(), "sizes": results}
-        write_text_atomically(given.out, json.dumps(document, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from preprocessing.locations import reachable
 from preprocessing.progress import Stages
 from preprocessing.readers import find_files, plan
 from preprocessing.runners import Runner
-from preprocessing.shuffle import read_streams
+from preprocessing.shuffle import checked_partitions, read_streams
 from preprocessing.transform import ID_WEIGHT
 
 FORMAT = 2
@@ -106,7 +106,7 @@ class _Run:
     def run(self) -> dict[str, Any]:
         config = self._config
         log_units, log_rows = plan(config.data.interactions, ingest.source_columns(config))
-        partitions = max(1, math.ceil(log_rows / config.preprocess.rows_per_partition))
+        partitions = checked_partitions(log_rows, config.preprocess.rows_per_partition)
         with self._stages.stage("reading the catalogue"):
             items, rejected = self._items(log_units)
             users = self._users(partitions)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import resource
 import uuid
 from collections.abc import Iterator
 from types import TracebackType
@@ -14,7 +16,28 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from numpy.typing import NDArray
 
+from preprocessing.errors import LongtailError
+
 _BUFFER_ROWS = 8_192
+_OTHER_FILES = 256
+"""What Beam, gRPC and the sources keep open."""
+
+
+def checked_partitions(rows: int, rows_per_partition: int) -> int:
+    """How many partitions a log is divided in: a worker holds one open file for each.
+
+    Raises:
+      LongtailError: more than this machine lets a process open.
+    """
+    partitions = max(1, math.ceil(rows / rows_per_partition))
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    room = limit - _OTHER_FILES
+    if limit != resource.RLIM_INFINITY and partitions > max(1, room):
+        raise LongtailError(
+            f"preprocess.rows_per_partition={rows_per_partition} divides {rows:,} rows in {partitions:,} files that "
+            f"are open at once, of {limit:,} that 'ulimit -n' allows: raise it to {math.ceil(rows / max(1, room))}"
+        )
+    return partitions
 
 
 class PartitionWriters:
