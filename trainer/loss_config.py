@@ -111,6 +111,10 @@ class MemoryConfig(Section):
         None, description="embed by a tower that follows slowly (MoCo), e.g. 0.99; default: none"
     )
 
+    balanced: bool = Field(
+        True, description="items of the batch learn for those of the bank, which cannot"
+    )
+
     @property
     def used(self) -> int:
         """Candidates that the bank adds to a step."""

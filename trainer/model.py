@@ -159,6 +159,8 @@ class RecallModel(tfrs.Model):
             candidate_log_q=candidates.log_q,
             candidate_ids=candidates.rows,
             groups=batch.get("user_row"),
+            remembered_embeddings=candidates.remembered,
+            negatives_share=candidates.share,
             score_mask=self._considered(batch, candidates),
             **self._refused(batch, training, of_items),
         )

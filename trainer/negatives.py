@@ -12,6 +12,7 @@ from trainer import replicas
 from trainer.config import TrainerSections
 from trainer.frequency import FrequencyEstimator
 from trainer.functional.logq import log_probability_per_draw, mixture_log_q
+from trainer.functional.similarity import balanced_share
 from trainer.item_table import ItemTable
 from trainer.keras_gate import tf
 from trainer.memory_bank import MemoryBank
@@ -22,7 +23,10 @@ class Candidates(NamedTuple):
     """The columns of the scores: B items of the batch, K uniform ones, M of the bank.
 
     Attributes:
-      items: `[C, D]` embeddings.
+      items: `[B + K, D]` embeddings with gradients.
+      remembered: `[M, D]` embeddings of the bank, constants; None without one.
+      share: `[B + K]` factor of what each item learns as a negative, see
+        `functional.similarity.balanced_share`; None for 1.
       rows: `[C]` int32 item rows.
       log_q: `[C]` log probability of one draw from the mixture of all sources.
       is_negative: `[C]` bool, False where a column is no negative of anybody: the batch where
@@ -30,6 +34,8 @@ class Candidates(NamedTuple):
     """
 
     items: tf.Tensor
+    remembered: tf.Tensor | None
+    share: tf.Tensor | None
     rows: tf.Tensor
     log_q: tf.Tensor
     is_negative: tf.Tensor | None
@@ -75,6 +81,7 @@ class NegativeSources(tf.Module):
         self.bank: MemoryBank | None = None
         if config.negatives.memory:
             memory = config.negatives.memory
+            self._balanced = memory.balanced and config.negatives.in_batch
             self.bank = MemoryBank(memory.size, dim, memory.warm_up_steps, memory.drawn)
         self.momentum_tower = momentum_tower
 
@@ -116,19 +123,23 @@ class NegativeSources(tf.Module):
             batch_size *= replicas.number()
         log_p = self._log_p(rows)
         sampled = batch_size * int(in_batch)
-        is_negative = None
+        is_negative = remembered = share = None
         if not in_batch:
             is_negative = tf.range(tf.shape(rows)[0]) >= batch_size
         if self.bank is not None:
             kept, ready = self.bank.read(seed), self.bank.is_ready(step)
-            items = tf.concat([items, kept.items], axis=0)
+            remembered = kept.items
             rows = tf.concat([rows, kept.rows], axis=0)
             log_p = tf.concat([log_p, kept.log_p], axis=0)
             fresh = tf.ones([batch_size + uniform], tf.bool) if in_batch else is_negative
             is_negative = tf.concat([fresh, tf.fill([self.bank.used], ready)], axis=0)
-            sampled += self.bank.used * tf.cast(ready, tf.int32)
+            used = self.bank.used * tf.cast(ready, tf.int32)
+            if self._balanced:
+                of_batch = tf.fill([batch_size], balanced_share(sampled, used))
+                share = tf.concat([of_batch, tf.ones([uniform])], axis=0)
+            sampled += used
         log_q = mixture_log_q(log_p, sampled=sampled, uniform=uniform, num_items=self._num_items)
-        return Candidates(items, rows, log_q, is_negative)
+        return Candidates(items, remembered, share, rows, log_q, is_negative)
 
     def observe(self, rows: tf.Tensor, step: tf.Tensor) -> None:
         """Counts the batch's rows `[B]` in the stream, before their probabilities are read."""

@@ -83,13 +83,15 @@ class RetrievalTask(tfrs.tasks.Retrieval):
         compute_metrics: bool = False,
         compute_batch_metrics: bool = True,
         score_mask: tf.Tensor | None = None,
+        remembered_embeddings: tf.Tensor | None = None,
+        negatives_share: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Computes the loss of a batch: scores, masks, correction, hardest negatives, loss.
 
         Args:
           query_embeddings: `[B, D]`.
-          candidate_embeddings: `[C, D]`, C >= B. Row i < B is the positive of query i, all other
-            rows are its negatives; rows from B on are negatives of every query.
+          candidate_embeddings: `[C - M, D]`, C - M >= B. Row i < B is the positive of query i, all
+            other rows are its negatives; rows from B on are negatives of every query.
           sample_weight: `[B]` rewards; 1 without it.
           candidate_log_q: `[C]` natural log of the probability that one draw gives each candidate.
             No correction for the temperature is due: it is subtracted after that.
@@ -103,6 +105,9 @@ class RetrievalTask(tfrs.tasks.Retrieval):
           score_mask: `[B, C]` or `[C]` bool, False where a candidate is not to be considered (TFRS's
             meaning). A row's positive is always considered. The gramian loss, which has no scores
             of single pairs, takes `[C]` alone.
+          remembered_embeddings: `[M, D]` the last M of the C candidates, which learn nothing.
+          negatives_share: `[C - M]` factor of what each candidate learns as a negative, see
+            `similarity.balanced_share`.
 
         Returns:
           Scalar loss, a mean over the batch.
@@ -118,12 +123,15 @@ class RetrievalTask(tfrs.tasks.Retrieval):
         scores: tf.Tensor | None = None
         if settings.kind == "gramian":
             loss = self._gramian(
-                query_embeddings, candidate_embeddings, candidate_log_q, sample_weight, score_mask
-            )
+                query_embeddings, candidate_embeddings, candidate_log_q, sample_weight, score_mask,
+                remembered_embeddings, negatives_share,
+            )  # fmt: skip
         else:
-            scores = self._masked_scores(
-                query_embeddings, candidate_embeddings, candidate_ids, score_mask
-            )
+            scores = similarity.scores(
+                query_embeddings, candidate_embeddings, settings.temperature,
+                constants=remembered_embeddings, negatives_share=negatives_share,
+            )  # fmt: skip
+            scores = self._masked(scores, candidate_ids, score_mask)
             log_q = candidate_log_q if settings.log_q != "none" else None
             if refused_embeddings is not None:
                 scores, log_q = self._with_refused(
@@ -143,12 +151,18 @@ class RetrievalTask(tfrs.tasks.Retrieval):
         log_q: tf.Tensor | None,
         weights: tf.Tensor | None,
         considered: tf.Tensor | None,
+        remembered: tf.Tensor | None,
+        share: tf.Tensor | None,
     ) -> tf.Tensor:
         """The gramian loss over the candidates that are considered."""
         settings = self._settings
         scaled = queries / settings.temperature
         positives = tf.reduce_sum(scaled * candidates[: tf.shape(queries)[0]], axis=1)
         log_q = None if settings.log_q == "none" else log_q
+        if share is not None:
+            candidates = similarity.learning_by(candidates, share)
+        if remembered is not None:
+            candidates = tf.concat([candidates, tf.stop_gradient(remembered)], axis=0)
         if considered is not None:
             if considered.shape.rank != 1:
                 raise ValueError(
@@ -166,20 +180,15 @@ class RetrievalTask(tfrs.tasks.Retrieval):
             sample_weights=weights,
         )
 
-    def _masked_scores(
-        self,
-        queries: tf.Tensor,
-        candidates: tf.Tensor,
-        ids: tf.Tensor | None,
-        considered: tf.Tensor | None,
+    def _masked(
+        self, scores: tf.Tensor, ids: tf.Tensor | None, considered: tf.Tensor | None
     ) -> tf.Tensor:
         """`[B, C]` scores, masked where a candidate is no negative of a row."""
-        scores = similarity.scores(queries, candidates, self._settings.temperature)
         masked = None
         if self._settings.remove_accidental_hits:
             self._require(True, "candidate_ids", ids)
             assert ids is not None
-            masked = masks.accidental_hits(ids[: tf.shape(queries)[0]], ids)
+            masked = masks.accidental_hits(ids[: tf.shape(scores)[0]], ids)
         if considered is not None:
             left_out = masks.but_positives(tf.logical_not(considered), tf.shape(scores))
             masked = left_out if masked is None else masked | left_out

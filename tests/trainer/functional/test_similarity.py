@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tests.trainer.maths import BOTH
-from trainer.functional import similarity
+from trainer.functional import masks, similarity
+from trainer.functional.losses import sampled_softmax
 from trainer.keras_gate import tf
 
 
@@ -70,3 +71,68 @@ def test_scores_refuses_an_impossible_temperature(temperature):
 def test_scores_refuses_several_vectors_per_query():
     with pytest.raises(ValueError, match=r"query: expected embeddings.*received shape \(2, 3, 4\)"):
         similarity.scores(tf.ones([2, 3, 4]), tf.ones([2, 4]))
+
+
+def masked_loss(scores, num_rows):
+    """Softmax over `[B, 2 B]` scores whose second half repeats the first: own copies do not count."""
+    own_copy = tf.concat([tf.zeros([num_rows, num_rows]), tf.eye(num_rows)], axis=1)
+    return sampled_softmax(masks.apply_mask(scores, tf.cast(own_copy, tf.bool)))
+
+
+@BOTH
+def test_constants_are_scored_and_learn_nothing(run):
+    query, items, constants = (tf.random.stateless_normal([n, 3], [n, 1]) for n in (4, 5, 7))
+
+    def gradients(mine):
+        with tf.GradientTape() as tape:
+            tape.watch([query, items])
+            if mine:
+                scores = similarity.scores(query, items, 0.5, constants=constants)
+            else:
+                every = tf.concat([items, constants], axis=0)
+                scores = tf.matmul(query / 0.5, every, transpose_b=True)
+            loss = sampled_softmax(scores)
+        return scores, *tape.gradient(loss, [query, items])
+
+    for mine, slow in zip(run(lambda: gradients(True))(), gradients(False), strict=True):
+        np.testing.assert_allclose(mine, slow, rtol=1e-5, atol=1e-6)
+
+
+@BOTH
+def test_balanced_items_learn_as_if_the_constants_did(run):
+    # The bank holds the batch itself: with all 2 B columns learning, each item is pushed twice and
+    # pulled once. A bank of constants pushes once; balanced, twice again.
+    query, items = (tf.random.stateless_normal([6, 3], [n, 2]) for n in (1, 2))
+
+    def gradient(constants, share):
+        with tf.GradientTape() as tape:
+            tape.watch(items)
+            if constants:
+                scores = similarity.scores(query, items, constants=items, negatives_share=share)
+            else:
+                scores = similarity.scores(query, tf.concat([items, items], axis=0))
+            loss = masked_loss(scores, 6)
+        return loss, tape.gradient(loss, items)
+
+    share = tf.fill([6], similarity.balanced_share(tf.constant(6), tf.constant(6)))
+    wanted_loss, wanted = gradient(False, None)
+    loss, balanced = run(lambda: gradient(True, share))()
+    np.testing.assert_allclose(loss, wanted_loss, rtol=1e-6)
+    np.testing.assert_allclose(balanced, wanted, rtol=1e-4, atol=1e-6)
+    assert np.abs(gradient(True, None)[1] - wanted).max() > 0.01
+
+
+def test_balanced_share_by_hand():
+    assert float(similarity.balanced_share(tf.constant(1024), tf.constant(2048))) == 3.0
+    assert float(similarity.balanced_share(tf.constant(1024), tf.constant(0))) == 1.0
+    assert float(similarity.balanced_share(tf.constant(0), tf.constant(5))) == 1.0
+
+
+def test_learning_by_scales_the_gradient_alone():
+    vectors, share = tf.constant([[1.0, 2.0], [3.0, 4.0]]), tf.constant([1.0, 3.0])
+    with tf.GradientTape() as tape:
+        tape.watch(vectors)
+        same = similarity.learning_by(vectors, share)
+        loss = tf.reduce_sum(same)
+    np.testing.assert_array_equal(same, vectors)
+    np.testing.assert_array_equal(tape.gradient(loss, vectors), [[1, 1], [3, 3]])
