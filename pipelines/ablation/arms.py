@@ -106,7 +106,7 @@ def default_arms(config: TrainerSections) -> dict[str, Arm]:
         "+ hard negatives": {"negatives.hardest": max(batch // 4, 1)},
         **({"+ refusals": {"negatives.explicit": True}} if config.data.refused else {}),
         "gramian": {"loss.kind": "gramian", **uncorrected},
-        "BSL": {"loss.kind": "bsl"},
+        "BSL": {"loss.kind": "bsl", "loss.bsl_ratio": 10.0},
         "BCE": {"loss.kind": "bce", "loss.bce_weight": config.loss.bce_weight, **uncorrected},
     }
     # Neither loss is a softmax: whether its sampled negatives want a correction is to be found out.
@@ -114,23 +114,25 @@ def default_arms(config: TrainerSections) -> dict[str, Arm]:
     tuned: dict[str, dict[str, list[Any]]] = {
         "logQ streamed": {"loss.frequency.learning_rate": [0.05, 0.2]},
         "gramian": {"loss.gramian_weight": [1.0, 10.0, 100.0], "loss.log_q": either},
-        "BSL": {"loss.bsl_ratio": [1.0, 2.0]},
+        "BSL": {"loss.bsl_ratio": [3.0, 10.0, 30.0]},
         "BCE": {"loss.log_q": either},
     }
     # Its scores are near 0 and 1, not logits.
-    temperatures = {"gramian": [0.3, 0.8]}
+    temperatures = {"gramian": [0.4, 0.8, 1.6]}
+    rate = config.train.learning_rate
+    rates: dict[str, list[Any]] = {"train.learning_rate": [rate / 2, rate, 2 * rate]}
     arms = {
         name: Arm(
             set={**plain, **own},
             temperatures=temperatures.get(name),
-            tune=tuned.get(name, {}),
+            tune={**tuned.get(name, {}), **rates},
         )
         for name, own in changes.items()
     }
     coordinate: dict[str, Any] = {}
     if not config.towers.popularity:
         coordinate = {"prior": None, "towers.popularity": {}}
-    arms["popularity coordinate"] = Arm(set={**coordinate, "ssl.enabled": False})
+    arms["popularity coordinate"] = Arm(set={**coordinate, "ssl.enabled": False}, tune=rates)
     maskable = config.feature_list.maskable
     if len(maskable) > 1:
         kinds = ["random_mask", "complementary", "correlated"]
