@@ -117,8 +117,8 @@ def default_arms(config: TrainerSections) -> dict[str, Arm]:
         "BSL": {"loss.bsl_ratio": [3.0, 10.0, 30.0]},
         "BCE": {"loss.log_q": either},
     }
-    # Its scores are near 0 and 1, not logits.
-    temperatures = {"gramian": [0.4, 0.8, 1.6]}
+    # Scores of the one are near 0 and 1, not logits; those of the other have to be far apart.
+    temperatures = {"gramian": [0.4, 0.8, 1.6], "BCE": [0.05, 0.1, 0.2]}
     rate = config.train.learning_rate
     rates: dict[str, list[Any]] = {"train.learning_rate": [rate / 2, rate, 2 * rate]}
     arms = {
