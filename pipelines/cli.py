@@ -69,6 +69,14 @@ def preprocess(
 
 
 @app.command()
+def inspect(config: ConfigFile, overrides: Overrides = None) -> None:
+    """Show features, vocabularies, missing values, buckets, refusals and anomalies of the data."""
+    from pipelines.inspect import inspect as show
+
+    _step(show, config, overrides)
+
+
+@app.command()
 def train(
     config: ConfigFile, continue_from: ContinueFrom = None, overrides: Overrides = None
 ) -> None:

@@ -60,6 +60,11 @@ class Paths:
         return self.work_dir / "model"
 
     @property
+    def statistics(self) -> Path:
+        """Statistics and schema of the examples, and their anomalies."""
+        return self.work_dir / "statistics"
+
+    @property
     def evaluation(self) -> Path:
         """metrics.json and report.html."""
         return self.work_dir / "evaluation"

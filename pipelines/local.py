@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,6 +29,15 @@ def preprocess(
     return run(config, paths.data, beam_options=beam_options, stages=Stages(console))
 
 
+def preprocess_and_check(config: RunConfig, paths: Paths, console: Console) -> dict[str, Any]:
+    """The same, and what looks odd in the examples is told before anything is trained on them."""
+    from pipelines.inspect import check, tell
+
+    manifest = preprocess(config, paths, console)
+    tell(check(config, paths, console), console)
+    return manifest
+
+
 def train(config: RunConfig, paths: Paths, console: Console) -> dict[str, Any]:
     """``data/`` to ``model/``."""
     from trainer.task import train as run
@@ -48,6 +58,7 @@ def evaluate(
     """
     from preprocessing.progress import Stages
     from serving.export import newest_version, read_description
+    from trainer.data_checks import ANOMALIES
     from trainer.evaluate import REPORT
     from trainer.evaluate import evaluate as run
     from trainer.report import render_html
@@ -56,9 +67,13 @@ def evaluate(
         config, paths.data, paths.model, paths.evaluation, command=COMMAND, stages=Stages(console)
     )
     version = version or newest_version(paths.export)
-    if version:  # the report names the index too, which the trainer knows nothing of
+    # The report names also what the evaluation knows nothing of: the index, oddities of the data.
+    index = read_description(version)["index"] if version else None
+    found = paths.statistics / ANOMALIES
+    anomalies = json.loads(found.read_text()) if found.is_file() else None
+    if index or anomalies is not None:
         write_text_atomically(
-            paths.evaluation / REPORT, render_html(metrics, read_description(version)["index"])
+            paths.evaluation / REPORT, render_html(metrics, index, anomalies=anomalies)
         )
     return metrics
 
@@ -108,7 +123,7 @@ def run(config: RunConfig, paths: Paths, console: Console) -> dict[str, Any]:
         seconds[title] = round(time.perf_counter() - start, 1)
         return result
 
-    step("1/5 preprocess", preprocess)
+    step("1/5 preprocess", preprocess_and_check)
     step("2/5 train", train)
     version = step("3/5 export", candidate)
     metrics = step("4/5 evaluate", lambda c, p, out: evaluate(c, p, out, version))

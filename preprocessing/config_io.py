@@ -26,6 +26,7 @@ SECTIONS = frozenset(
         "ssl",
         "train",
         "evaluate",
+        "data_checks",
         "export",
         "gates",
         "pipeline",

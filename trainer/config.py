@@ -128,6 +128,17 @@ class EvaluateConfig(Section):
         return self
 
 
+class DataChecksConfig(Section):
+    """Statistics, schema and anomalies of the examples (TensorFlow Data Validation, extra `tfx`)."""
+
+    enabled: bool | None = Field(None, description="default: where the package is installed")
+    max_examples: PositiveInt = Field(50_000, description="of a split, evenly from all files")
+    max_unknown: Share = Field(0.1, description="share of values outside the vocabulary")
+    max_drift: Fraction = Field(
+        0.25, description="change of a value's share, of a presence, or Jensen-Shannon divergence"
+    )
+
+
 class TrainerSections(DataSections):
     """What ``python -m trainer.task`` needs of a configuration file."""
 
@@ -138,6 +149,7 @@ class TrainerSections(DataSections):
     ssl: SSLConfig = SSLConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    data_checks: DataChecksConfig = DataChecksConfig()
 
     @model_validator(mode="before")
     @classmethod

@@ -91,12 +91,13 @@ def require_fields(file: str, spec: dict[str, Any]) -> None:
             )
 
 
-def read_columns(files: Sequence[str], spec: dict[str, Any]) -> Columns:
-    """All examples of some files, in order.
+def read_columns(files: Sequence[str], spec: dict[str, Any], every: int = 1) -> Columns:
+    """All examples of some files, in order, or every n-th.
 
     Args:
       files: TFRecords.
       spec: of the fields wanted.
+      every: n.
 
     Returns:
       name -> `[n]`, or `Ragged` of n lists; integers as int32, but seconds as int64.
@@ -104,7 +105,7 @@ def read_columns(files: Sequence[str], spec: dict[str, Any]) -> Columns:
     Raises:
       LongtailError: a file is damaged or does not fit the spec.
     """
-    records = tf.data.TFRecordDataset(list(files)).batch(_PARSED_AT_ONCE)
+    records = tf.data.TFRecordDataset(list(files)).shard(every, 0).batch(_PARSED_AT_ONCE)
     batches = records.map(
         lambda raw: tf.io.parse_example(raw, spec), num_parallel_calls=tf.data.AUTOTUNE
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,19 @@ from trainer.tables import formatted, signed
 Json = dict[str, Any]
 
 
-def render_html(metrics: Json, index: Mapping[str, Any] | None = None) -> str:
+def render_html(
+    metrics: Json,
+    index: Mapping[str, Any] | None = None,
+    *,
+    anomalies: Sequence[Mapping[str, str]] | None = None,
+) -> str:
     """The report as one self-contained page.
 
     Args:
       metrics: content of metrics.json.
       index: figures of the index of an export (recall against exact search, latency ...), shown as
         given.
+      anomalies: of the examples (`data_checks.check_data`); None where they were not checked.
 
     Raises:
       LongtailError: the extra `evaluation` is not installed.
@@ -61,6 +67,7 @@ def render_html(metrics: Json, index: Mapping[str, Any] | None = None) -> str:
         summary=summary(metrics),
         plots={name: markup.Markup(svg) for name, svg in drawn.items()},
         has_history=bool(history),
+        anomalies=anomalies,
         result_tables=[tables.result_table(metrics, "test", mode) for mode in MODES],
         validation_tables=[tables.result_table(metrics, "validation", mode) for mode in MODES],
         detail_tables=[tables.detail_table(metrics, mode) for mode in MODES],

@@ -250,3 +250,16 @@ def test_a_report_is_written_again_from_its_figures(
     assert "Index against exact search" in (tmp_path / "report.html").read_text()
     assert report.main([str(tmp_path / "nowhere")]) == 2
     assert "metrics.json" in capsys.readouterr().err
+
+
+def test_oddities_of_the_data_are_explained() -> None:
+    odd = {
+        "feature": "<b>channel",
+        "split": "test against train",
+        "found": "fax (~12%)",
+        "means": "new",
+    }
+    page = report.render_html(metrics(), anomalies=[odd])
+    assert "&lt;b&gt;channel" in page and "fax (~12%)" in page and "Oddities of the data" in page
+    assert "None: presence" in report.render_html(metrics(), anomalies=[])
+    assert "Oddities" not in report.render_html(metrics())
