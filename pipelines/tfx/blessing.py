@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from absl import logging
 from tfx import types
 from tfx.components.evaluator import constants
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
@@ -17,6 +17,7 @@ from tfx.utils import io_utils, path_utils
 from pipelines.config import RunConfig
 from pipelines.gates import GatesConfig, check, is_blessed
 from pipelines.tfx.artifacts import gather
+from pipelines.tfx.progress import LOG
 from pipelines.tfx.sections import parse, sections_of
 from pipelines.tfx.training import SOURCES
 from preprocessing.locations import reachable
@@ -55,7 +56,7 @@ class Executor(base_executor.BaseExecutor):
         checks = check(metrics, before, index, gates)
         for each in checks:
             level, verdict = (logging.INFO, "kept") if each.passed else (logging.ERROR, "not kept")
-            logging.log(level, "gate %s: %s", verdict, each)
+            LOG.log(level, "gate %s: %s", verdict, each)
         blessing = artifact_utils.get_single_instance(output_dict["blessing"])
         found = json.dumps([each.as_json() for each in checks], indent=1)
         io_utils.write_string_file(f"{blessing.uri}/{CHECKS}", found + "\n")

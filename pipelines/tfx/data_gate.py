@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from absl import logging
 from tfx import types
 from tfx.components.statistics_gen import stats_artifact_utils
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
@@ -14,6 +14,7 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 from tfx.utils import io_utils
 
 from pipelines.tfx.artifacts import gather
+from pipelines.tfx.progress import LOG
 from pipelines.tfx.sections import parse, sections_of
 from preprocessing.artifacts import file_fingerprint, fingerprint
 from preprocessing.config import DataSections
@@ -41,7 +42,7 @@ class Executor(base_executor.BaseExecutor):
         if exec_properties["serving_log"]:
             found |= self._drift(input_dict, exec_properties)
         for name, text in sorted(found.items()):
-            logging.error("anomaly in %s: %s", name, text)
+            LOG.error("anomaly in %s: %s", name, text)
         if found:
             first, text = sorted(found.items())[0]
             raise LongtailFailure(
@@ -144,7 +145,7 @@ class DataGate(base_component.BaseComponent):
         drift_threshold: float,
     ) -> None:
         """Takes TFX's own outputs; `serving_log` is a pattern of files, None for no comparison."""
-        files = sorted(Path().glob(serving_log)) if serving_log else []
+        files = sorted(map(Path, glob.glob(serving_log))) if serving_log else []
         super().__init__(
             spec=DataGateSpec(
                 config=sections_of(config, DataSections),

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from absl import logging
 from tfx import types
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 from tfx.utils import io_utils, path_utils
 
+from pipelines.tfx.progress import LOG
 from preprocessing.locations import reachable
 
 _BLESSED = {1: "INFRA_BLESSED", 0: "INFRA_NOT_BLESSED"}
@@ -39,7 +39,7 @@ class Executor(base_executor.BaseExecutor):
         try:
             Servable(str(reachable(path_utils.serving_model_path(model.uri)))).close()
         except (StatusError, tf.errors.OpError, OSError, RuntimeError, ValueError) as error:
-            logging.error("%s does not serve: %s", model.uri, str(error).splitlines()[0])
+            LOG.error("%s does not serve: %s", model.uri, str(error).splitlines()[0])
             blessed = 0
         io_utils.write_string_file(f"{blessing.uri}/{_BLESSED[blessed]}", "")
         blessing.set_int_custom_property("blessed", blessed)

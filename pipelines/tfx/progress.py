@@ -12,12 +12,14 @@ from pathlib import Path
 from absl import logging as absl_logging
 from rich.console import Console
 
+LOG = logging.getLogger("longtail.pipeline")
+"""What components have to say to people: gates, anomalies."""
 _EVENT = re.compile(r"Component (\S+) is (running|finished)\.")
 _CACHED = re.compile(r"A cached execution \d+ is used")
 
 
 class _Lines(logging.Handler):
-    """Components as they begin and end, and everything from a warning of ours on."""
+    """Components as they begin and end, and what they say through `LOG`."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(logging.INFO)
@@ -38,7 +40,7 @@ class _Lines(logging.Handler):
             )
         elif _CACHED.search(message):
             self._cached = True
-        elif record.pathname.startswith(str(Path(__file__).parent)):
+        elif record.name == LOG.name:
             colour = "red" if record.levelno >= logging.ERROR else "dim"
             self._console.print(
                 f"    [{colour}]{message}[/{colour}]", highlight=False, soft_wrap=True
@@ -48,17 +50,19 @@ class _Lines(logging.Handler):
 @contextmanager
 def shown(console: Console, log_file: Path) -> Iterator[None]:
     """While the block runs TFX's whole log goes to a file, and its gist to the console."""
-    logger = absl_logging.get_absl_logger()
-    before, level = list(logger.handlers), absl_logging.get_verbosity()
+    absl, level = absl_logging.get_absl_logger(), absl_logging.get_verbosity()
     whole = logging.FileHandler(log_file)
     whole.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     handlers: list[logging.Handler] = [whole, _Lines(console)]
-    propagates = logger.propagate
-    logger.handlers, logger.propagate = handlers, False
+    before = [(logger, logger.handlers, logger.propagate) for logger in (absl, LOG)]
+    for logger, _, _ in before:
+        logger.handlers, logger.propagate = handlers, False
+    LOG.setLevel(logging.INFO)
     absl_logging.set_verbosity(absl_logging.INFO)
     try:
         yield
     finally:
-        logger.handlers, logger.propagate = before, propagates
+        for logger, own, propagates in before:
+            logger.handlers, logger.propagate = own, propagates
         absl_logging.set_verbosity(level)
         whole.close()
