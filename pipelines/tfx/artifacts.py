@@ -25,7 +25,7 @@ _PARTS = "longtail.json"
 class ItemTable(Artifact):
     """The catalogue: item features, counts, mutual information, users' items, sample queries."""
 
-    TYPE_NAME = "LongtailItemTable"
+    TYPE_NAME = "longtail.ItemTable"
 
 
 def scatter(data_dir: Path, *, examples: str, transform_graph: str, item_table: str) -> None:

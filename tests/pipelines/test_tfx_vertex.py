@@ -1,0 +1,103 @@
+"""The pipeline file for Vertex AI: the golden one, and what a submission asks for."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from pipelines import config as configuration
+from pipelines.config import Paths, RunConfig
+from preprocessing.errors import LongtailError
+from tests.e2e import shop
+
+pytest.importorskip("tfx")
+pytestmark = pytest.mark.slow  # importing TFX takes ten seconds
+GOLDEN = Path(__file__).parent / "golden" / "vertex_pipeline.json"
+VERTEX = (
+    "vertex={project: shop-project, region: europe-west4, staging_bucket: gs://shop-bucket}",
+    "pipeline.image=europe-west4-docker.pkg.dev/shop-project/longtail/longtail:1",
+)
+
+
+class Recorder:
+    """A cloud that does what it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, Any]] = []
+
+    def require_bucket(self, uri: str, key: str) -> None:
+        self.asked.append((key, uri))
+
+    def exists(self, uri: str) -> bool:
+        raise AssertionError(uri)
+
+    def upload(self, path: Path, uri: str) -> None:
+        raise AssertionError(uri)
+
+    def create_custom_job(self, job: dict[str, Any]) -> str:
+        raise AssertionError(job)
+
+    def create_pipeline_job(self, job: dict[str, Any]) -> str:
+        self.asked.append(("pipeline", job))
+        return "projects/1/locations/europe-west4/pipelineJobs/2"
+
+
+@pytest.fixture
+def loaded(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[RunConfig, Paths]:
+    """The shop by relative paths, its files of one age: nothing of this machine."""
+    shop.write_sources(tmp_path)
+    path = tmp_path / "shop.yaml"
+    document = shop.documented_config(root)
+    path.write_text(json.dumps(document))
+    for name in ("orders.csv", "articles.parquet"):
+        os.utime(tmp_path / name, (0, 0))
+    monkeypatch.chdir(tmp_path)
+    return configuration.load(path, VERTEX)
+
+
+def test_the_compiled_pipeline_is_the_golden_one(loaded: tuple[RunConfig, Paths]) -> None:
+    """Where a change is wanted, copy the new file here and read the difference."""
+    from pipelines.tfx.vertex import compile_pipeline
+
+    spec = json.loads(compile_pipeline(*loaded, Console(quiet=True)).read_text())
+    assert spec == json.loads(GOLDEN.read_text())
+    tasks = spec["pipelineSpec"]["root"]["dag"]["tasks"]
+    assert {"Preprocessing", "Trainer", "RecallGate", "Pusher"} <= set(tasks)
+    assert "DataGate" in tasks["Trainer"]["dependentTasks"]
+
+
+def test_a_submission_names_bucket_account_and_labels(loaded: tuple[RunConfig, Paths]) -> None:
+    from google.cloud import aiplatform_v1
+
+    from pipelines.tfx.vertex import compile_pipeline, submit
+
+    config, paths = loaded
+    assert config.vertex is not None
+    account = {"service_account": "runner@shop-project.iam.gserviceaccount.com"}
+    vertex = config.vertex.model_copy(update={**account, "labels": {"team": "recall"}})
+    config, cloud = config.model_copy(update={"vertex": vertex}), Recorder()
+    name = submit(
+        config, compile_pipeline(config, paths, Console(quiet=True)), cloud, Console(quiet=True)
+    )
+    assert name.endswith("pipelineJobs/2")
+    assert cloud.asked[0] == ("vertex.staging_bucket", "gs://shop-bucket")
+    job = aiplatform_v1.PipelineJob(cloud.asked[1][1])  # refuses fields that it does not know
+    assert job.service_account == account["service_account"]
+    assert dict(job.labels) == {"team": "recall"}
+    assert job.runtime_config.gcs_output_directory == "gs://shop-bucket/shop/tfx"
+
+
+def test_an_image_is_asked_for(loaded: tuple[RunConfig, Paths]) -> None:
+    from pipelines.tfx.vertex import compile_pipeline
+
+    config, paths = loaded
+    without = config.pipeline.model_copy(update={"image": None})
+    with pytest.raises(LongtailError, match="pipeline.image: expected a container image"):
+        compile_pipeline(
+            config.model_copy(update={"pipeline": without}), paths, Console(quiet=True)
+        )
