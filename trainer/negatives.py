@@ -11,6 +11,7 @@ from trainer.frequency import FrequencyEstimator
 from trainer.functional.logq import log_probability_per_draw, mixture_log_q
 from trainer.item_table import ItemTable
 from trainer.keras_gate import tf
+from trainer.layers.embeddings import read_rows
 from trainer.memory_bank import MemoryBank
 from trainer.momentum import MomentumTower
 
@@ -60,7 +61,8 @@ class NegativeSources(tf.Module):
         self._negatives, self._batch = config.negatives, config.train.batch_size
         self._item_table, self._num_items = item_table, item_table.num_items
         examples = item_table.counts_examples
-        self._exact_log_p = log_probability_per_draw(examples, max(int(examples.sum()), 1))
+        log_p = log_probability_per_draw(examples, max(int(examples.sum()), 1))
+        self._exact_log_p = item_table.column(log_p)
         self.frequency: FrequencyEstimator | None = None
         if config.loss.probabilities == "streamed":
             stream = config.loss.frequency
@@ -154,7 +156,7 @@ class NegativeSources(tf.Module):
         """`[m]` log probability of one draw from the log."""
         if self.frequency is not None:
             return self.frequency.log_probability(rows, self._batch, exact=True)
-        return tf.gather(self._exact_log_p, rows)
+        return read_rows(self._exact_log_p, rows)
 
 
 def _of_all_replicas(values: tf.Tensor, batch_size: tf.Tensor) -> tf.Tensor:

@@ -31,6 +31,7 @@ from trainer.config import TrainerSections
 from trainer.distribution import Alone, Span, distribute
 from trainer.input_fn import TrainingData
 from trainer.keras_gate import keras, tf
+from trainer.parameter_servers import serve
 from trainer.run_state import RunState
 from trainer.validation import Validation
 
@@ -42,7 +43,9 @@ _OWN = ("checkpoints", "best", "logs", "history.json", MANIFEST, _MARKER)
 def training_fingerprint(config: TrainerSections, data_fingerprint: str) -> str:
     """What the trained weights depend on: the sections read here and the data."""
     sections = config.model_dump(
-        mode="json", include={"seed", "features", "towers", "loss", "negatives", "ssl", "train"}
+        mode="json",
+        include={"seed", "features", "towers", "loss", "negatives", "ssl", "train"},
+        exclude={"train": {"min_shard_bytes"}},
     )
     weights = config.data.reward_weights
     judged = config.evaluate.model_dump(
@@ -61,6 +64,8 @@ def train(
 ) -> dict[str, Any]:
     """Trains; goes on where a killed run stood; does nothing where `model_dir` is current.
 
+    With `TF_CONFIG` set, this process is one task of several; see docs/workers.md.
+
     Args:
       config: the sections of the trainer.
       data_dir: finished preprocessing.
@@ -69,13 +74,17 @@ def train(
       callbacks: further Keras callbacks.
 
     Returns:
-      The manifest: steps, best figure and its step, examples a second, seconds.
+      The manifest: steps, best figure and its step, examples a second, seconds; empty for a task
+      of `TF_CONFIG` that trains nothing.
 
     Raises:
       LongtailError: the data are missing, empty or do not fit the configuration.
       LongtailFailure: the loss became NaN, or the disk is full.
     """
     cluster = read_cluster()
+    if cluster is not None and cluster.task == "evaluator":
+        (console or Console()).print("  evaluator: nothing to do, the chief evaluates")
+        return {}
     data_dir, model_dir, console = (
         Path(data_dir),
         Path(model_dir),
@@ -91,15 +100,18 @@ def train(
     if is_current(model_dir, wanted):
         console.print(f"  model is current: {model_dir}", highlight=False)
         return read_manifest(model_dir) or {}
+    if cluster is not None and cluster.is_server:
+        serve(cluster, lambda: is_current(model_dir, wanted))
+        return {}
     distribution = distribute(cluster, config)
     if distribution.is_chief:
         _claim(model_dir, wanted)
     distribution.from_chief(0)  # what another run left is gone before anybody restores
     started = time.perf_counter()
     keras.utils.set_random_seed(config.seed)
-    examples = TrainingData(data_dir, config, distribution.part)
+    examples = TrainingData(data_dir, config, distribution.part, distribution.on_servers)
     with distribution.scope():
-        model = build_model(config, data_dir)
+        model = build_model(config, data_dir, distribution.on_servers)
     state = RunState(model, model_dir, config.train.keep_checkpoints, distribution.is_chief)
     if state.restore():
         console.print(f"  going on at step {state.step}", highlight=False)
@@ -212,6 +224,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LongtailError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    if not summary:
+        return 0
     print(
         f"{summary['monitor']} {summary['best']} at step {summary['best_step']}, "
         f"{summary['seconds']} s"
