@@ -65,9 +65,8 @@ def wait(processes: Any, logs: Path, seconds: float = 400) -> dict[tuple[str, in
     deadline = time.monotonic() + seconds
     while any(process.poll() is None for process in processes.values()):
         if time.monotonic() > deadline:
-            pytest.fail(
-                f"after {seconds} s still running: {[t for t in processes if processes[t].poll() is None]} {tails(logs)}"
-            )
+            left = [task for task, process in processes.items() if process.poll() is None]
+            pytest.fail(f"after {seconds} s still running: {left} {tails(logs)}")
         time.sleep(0.05)
     return {task: process.returncode for task, process in processes.items()}
 
