@@ -84,6 +84,10 @@ class TrainConfig(Section):
     checkpoint_every: PositiveInt = Field(500, description="steps")
     keep_checkpoints: PositiveInt = 2
     steps_per_execution: PositiveInt = Field(32, description="steps inside one graph call")
+    min_shard_bytes: PositiveInt = Field(
+        1 << 18,
+        description="parameter servers: a table is divided into shards of this size or larger",
+    )
     shuffle_buffer: PositiveInt = Field(
         4_000_000,
         description="examples; a training set that fits is held in memory and shuffled perfectly",

@@ -14,7 +14,7 @@ from trainer.input_fn import Part, TrainingData
 from trainer.keras_gate import keras, tf
 from trainer.model import RecallModel
 
-_GONE = (
+GONE = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
     tf.errors.CancelledError,
@@ -49,6 +49,8 @@ class Alone:
     """Whether this process evaluates and writes."""
     part: Part | None = None
     """What it reads of each batch."""
+    on_servers = False
+    """Whether tables lie on parameter servers, and others read the batches."""
 
     @contextlib.contextmanager
     def scope(self) -> Iterator[None]:
@@ -94,7 +96,7 @@ class Mirrored(Alone):
         """
         require_divisible(config, cluster.num_workers, "workers")
         self.is_chief, self._num_workers = cluster.is_chief, cluster.num_workers
-        strategy = tf.distribute.MultiWorkerMirroredStrategy(_resolver(cluster))
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver(cluster))
         replicas = strategy.num_replicas_in_sync
         require_divisible(config, replicas, "replicas (devices of all workers)")
         local = replicas // cluster.num_workers
@@ -148,7 +150,7 @@ class Mirrored(Alone):
         """Around the steps: says in one line that another worker is gone."""
         try:
             yield
-        except _GONE as error:
+        except GONE as error:
             raise LongtailFailure(
                 f"another worker of the {self._num_workers} in TF_CONFIG is gone or cannot be "
                 f"reached ({type(error).__name__}): start all of them again with the same command; "
@@ -167,7 +169,13 @@ def distribute(cluster: Cluster | None, config: TrainerSections) -> Alone:
     Raises:
       LongtailError: the configuration does not fit the cluster.
     """
-    return Alone() if cluster is None else Mirrored(cluster, config)
+    if cluster is None:
+        return Alone()
+    if cluster.has_servers:
+        from trainer.parameter_servers import Served  # which builds on this module
+
+        return Served(cluster, config)
+    return Mirrored(cluster, config)
 
 
 def run_periods(
@@ -216,12 +224,12 @@ def require_divisible(config: TrainerSections, parts: int, unit: str) -> None:
         if size % parts:
             raise LongtailError(
                 f"{key}: expected a multiple of the {parts} {unit} in TF_CONFIG, which share it, "
-                f"received {size}; set it to {size - size % parts or parts} or "
-                f"{size - size % parts + parts}"
+                f"received {size}; set it to {size - size % parts + parts}"
             )
 
 
-def _resolver(cluster: Cluster) -> Any:
+def resolver(cluster: Cluster) -> Any:
+    """The cluster as TensorFlow's strategies take it."""
     return tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec({name: list(tasks) for name, tasks in cluster.jobs.items()}),
         task_type=cluster.task,

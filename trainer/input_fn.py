@@ -45,7 +45,13 @@ class Part(NamedTuple):
 class TrainingData:
     """The training examples: dense arrays in memory where they fit, else a stream from files."""
 
-    def __init__(self, data_dir: Path, config: TrainerSections, part: Part | None = None) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        config: TrainerSections,
+        part: Part | None = None,
+        is_remote: bool = False,
+    ) -> None:
         """Reads the examples, unless there are more than `train.shuffle_buffer`.
 
         Args:
@@ -54,6 +60,8 @@ class TrainingData:
             read.
           part: of several processes, what this one reads of the batches that one process would
             read; each part comes as an element of its own.
+          is_remote: the batches are read by other processes, each in an order of its own: from
+            files, as only they can follow the graph.
 
         Raises:
           LongtailError: there are no examples, fewer than a batch, or files that do not fit the
@@ -87,7 +95,8 @@ class TrainingData:
                 self._widths[feature.name] = feature.max_length
                 if feature.weights_name:
                     self._widths[feature.weights_name] = feature.max_length
-        self.in_memory = self.num_examples <= config.train.shuffle_buffer
+        self._is_remote = is_remote
+        self.in_memory = not is_remote and self.num_examples <= config.train.shuffle_buffer
         self._columns = self._load() if self.in_memory else {}
 
     def dataset(self, start_step: int) -> tf.data.Dataset:
@@ -161,7 +170,15 @@ class TrainingData:
 
     def _epoch_stream(self, epoch: tf.Tensor) -> tf.data.Dataset:
         """One epoch from files: their order is shuffled, then examples within the buffer."""
-        train, seed = self._config.train, self._config.seed * _SEED_STRIDE + epoch
+        train = self._config.train
+        seed = self._config.seed * _SEED_STRIDE + epoch
+        if self._is_remote:
+            # The raw operation heeds no global seed, which would give all workers one order.
+            seed = tf.raw_ops.RandomUniformInt(
+                shape=tf.constant([], tf.int32),
+                minval=tf.constant(0, tf.int64),
+                maxval=tf.constant(1 << 40, tf.int64),
+            )
         files = tf.data.Dataset.from_tensor_slices(self._files).shuffle(len(self._files), seed=seed)
         records = files.interleave(
             tf.data.TFRecordDataset, cycle_length=_READERS, num_parallel_calls=2, deterministic=True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from preprocessing.config import AS_OF
 from preprocessing.errors import LongtailError
 from preprocessing.features import Feature, FeatureList
 from trainer.keras_gate import tf
+from trainer.layers.embeddings import read_rows
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class ItemTable:
       counts_events: `[N + 1]` training interactions with the item.
       counts_recent: name of an instant (`AS_OF`) -> `[N + 1]` interactions before it, each weighing
         2^(-age / half-life).
+      on_servers: whether features are variables of parameter servers.
     """
 
     ids: NDArray[Any]
@@ -39,6 +41,20 @@ class ItemTable:
     counts_examples: NDArray[np.int64]
     counts_events: NDArray[np.int64]
     counts_recent: dict[str, NDArray[np.float64]]
+    on_servers: bool = False
+
+    def column(self, values: ArrayLike | tf.Tensor) -> Any:
+        """One value an item `[N + 1, ...]`, to be read by `read_rows`.
+
+        A constant; with parameter servers a variable there, or each step would carry it along.
+        """
+        return tf.Variable(values, trainable=False) if self.on_servers else tf.constant(values)
+
+    def to_servers(self) -> ItemTable:
+        """The table with its features on the parameter servers of the strategy's scope."""
+        served = replace(self, on_servers=True)
+        features = {name: served.column(values) for name, values in self.features.items()}
+        return replace(served, features=features)
 
     @property
     def num_items(self) -> int:
@@ -83,7 +99,7 @@ class ItemTable:
 
     def gather(self, rows: ArrayLike | tf.Tensor) -> dict[str, tf.Tensor]:
         """Features of `rows [m]` (int32 or int64): name -> `[m]` or `[m, max_length]`."""
-        return {name: tf.gather(values, rows) for name, values in self.features.items()}
+        return {name: read_rows(values, rows) for name, values in self.features.items()}
 
     def uniform_rows(self, m: int, seed: tf.Tensor) -> tf.Tensor:
         """Draws `[m]` int32 rows uniformly, with replacement, never padding.

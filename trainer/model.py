@@ -228,7 +228,8 @@ class RecallModel(tfrs.Model):
 
     def train_step(self, data: Features) -> dict[str, tf.Tensor]:
         """One step: TFRS's without its metrics, which would cost more than they tell."""
-        return self._learn(data) if replicas.number() == 1 else self._learn_from(data)
+        # A function within the replica's function could not ask the other replicas.
+        return self._learn_from(data) if tf.distribute.has_strategy() else self._learn(data)
 
     def _learn_from(self, batch: Features) -> dict[str, tf.Tensor]:
         with tf.GradientTape() as tape:

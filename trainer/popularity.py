@@ -5,6 +5,7 @@ from __future__ import annotations
 from trainer.functional import popularity
 from trainer.item_table import ItemTable
 from trainer.keras_gate import tf
+from trainer.layers.embeddings import read_rows
 
 COORDINATE = "log_popularity"
 """Beside the features of served items: their popularity coordinate."""
@@ -31,7 +32,7 @@ class Popularity:
           item_table: with the counts.
         """
         examples = item_table.counts_examples
-        self._trained = tf.constant(temperature * popularity.trained(examples))
+        self._trained = item_table.column(temperature * popularity.trained(examples))
         scale = temperature * strength
         self._served = {
             name: scale * popularity.current(examples, recent, pseudo_events)
@@ -41,7 +42,7 @@ class Popularity:
 
     def trained(self, rows: tf.Tensor) -> tf.Tensor:
         """`[B]` of training: the popularity among the examples that are drawn."""
-        return tf.gather(self._trained, rows)
+        return read_rows(self._trained, rows)
 
     def served(self, rows: tf.Tensor, as_of: str) -> tf.Tensor:
         """`[m]` of serving: the popularity at an instant."""

@@ -35,6 +35,7 @@ from trainer.input_fn import Part, TrainingData
 from trainer.keras_gate import keras, tf
 from trainer.model import RecallModel
 from trainer.new_events import NewEvents
+from trainer.parameter_servers import serve
 from trainer.run_state import RunState
 from trainer.validation import Validation
 
@@ -48,7 +49,9 @@ def training_fingerprint(
 ) -> str:
     """What the trained weights depend on: the sections read here, the data, the model continued."""
     sections = config.model_dump(
-        mode="json", include={"seed", "features", "towers", "loss", "negatives", "ssl", "train"}
+        mode="json",
+        include={"seed", "features", "towers", "loss", "negatives", "ssl", "train"},
+        exclude={"train": {"min_shard_bytes"}},
     )
     sections["train"].pop("continue_from")  # a place; `previous` says what lies there
     if previous is not None:
@@ -70,6 +73,8 @@ def train(
 ) -> dict[str, Any]:
     """Trains; goes on where a killed run stood; does nothing where `model_dir` is current.
 
+    With `TF_CONFIG` set, this process is one task of several; see docs/workers.md.
+
     Args:
       config: the sections of the trainer.
       data_dir: finished preprocessing.
@@ -78,13 +83,17 @@ def train(
       callbacks: further Keras callbacks.
 
     Returns:
-      The manifest: steps, best figure and its step, examples a second, seconds.
+      The manifest: steps, best figure and its step, examples a second, seconds; empty for a task
+      of `TF_CONFIG` that trains nothing.
 
     Raises:
       LongtailError: the data are missing, empty or do not fit the configuration.
       LongtailFailure: the loss became NaN, or the disk is full.
     """
     cluster = read_cluster()
+    if cluster is not None and cluster.task == "evaluator":
+        (console or Console()).print("  evaluator: nothing to do, the chief evaluates")
+        return {}
     data_dir, model_dir, console = (
         Path(data_dir),
         Path(model_dir),
@@ -110,7 +119,15 @@ def train(
     if is_current(model_dir, wanted):
         console.print(f"  model is current: {model_dir}", highlight=False)
         return read_manifest(model_dir) or {}
+    if cluster is not None and cluster.is_server:
+        serve(cluster, lambda: is_current(model_dir, wanted))
+        return {}
     distribution = distribute(cluster, config)
+    if previous is not None and distribution.on_servers:
+        raise LongtailError(
+            "train.continue_from: expected a training without parameter servers, received tasks 'ps' "
+            "in TF_CONFIG: rows are carried over in one process's memory"
+        )
     if distribution.is_chief:
         _claim(model_dir, wanted)
     distribution.from_chief(0)  # what another run left is gone before anybody restores
@@ -119,8 +136,8 @@ def train(
     continued: dict[str, Any] = {}
     with distribution.scope():
         if previous is None:
-            examples = TrainingData(data_dir, config, distribution.part)
-            model = build_model(config, data_dir)
+            examples = TrainingData(data_dir, config, distribution.part, distribution.on_servers)
+            model = build_model(config, data_dir, distribution.on_servers)
             passes, evaluations = config.train.max_epochs, config.train.evaluations_per_epoch
         else:
             examples, model, rows = _continuation(
@@ -265,6 +282,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LongtailError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    if not summary:
+        return 0
     print(
         f"{summary['monitor']} {summary['best']} at step {summary['best_step']}, "
         f"{summary['seconds']} s"

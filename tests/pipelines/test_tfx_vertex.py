@@ -97,7 +97,7 @@ def test_an_image_is_asked_for(loaded: tuple[RunConfig, Paths]) -> None:
 
     config, paths = loaded
     without = config.pipeline.model_copy(update={"image": None})
-    with pytest.raises(LongtailError, match="pipeline.image: expected a container image"):
+    with pytest.raises(LongtailError, match=r"pipeline\.image: expected a container image"):
         compile_pipeline(
             config.model_copy(update={"pipeline": without}), paths, Console(quiet=True)
         )

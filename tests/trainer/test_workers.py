@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from preprocessing.errors import LongtailError
+from tests.trainer.processes import cluster_of, document, entry_point, tails, tasks, wait
 from tests.trainer.synthetic import make_config
 from tests.trainer.worker_steps import trained
+from trainer.build import build_model, load_model
+from trainer.cluster import Cluster
 from trainer.config import TrainerSections
-from trainer.distribution import Alone
+from trainer.distribution import Alone, distribute
+from trainer.run_state import RunState
+from trainer.task import train
 
 pytestmark = pytest.mark.slow
 
@@ -55,66 +57,6 @@ STEPS: dict[str, dict[str, Any]] = {
         "towers": {"popularity": {}},
     },
 }
-
-
-def free_ports(number: int) -> list[int]:
-    with ExitStack() as open_ones:
-        sockets = [open_ones.enter_context(socket.socket()) for _ in range(number)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-
-
-def cluster_of(**jobs: int) -> dict[str, list[str]]:
-    ports = iter(free_ports(sum(jobs.values())))
-    return {
-        job: [f"127.0.0.1:{next(ports)}" for _ in range(number)] for job, number in jobs.items()
-    }
-
-
-@contextmanager
-def tasks(
-    cluster: dict[str, list[str]], command: Callable[[str, int], list[str]], logs: Path
-) -> Iterator[dict[tuple[str, int], subprocess.Popen[bytes]]]:
-    """One process a task, each with a thread; none outlives the block."""
-    started: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
-    logs.mkdir(parents=True, exist_ok=True)
-    threads = {"TF_NUM_INTRAOP_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    try:
-        for job, addresses in cluster.items():
-            for index in range(len(addresses)):
-                task = {"cluster": cluster, "task": {"type": job, "index": index}}
-                with open(logs / f"{job}{index}.txt", "wb") as said:
-                    started[job, index] = subprocess.Popen(
-                        [sys.executable, "-m", *command(job, index)],
-                        env={**os.environ, **threads, "TF_CONFIG": json.dumps(task)},
-                        stdout=said,
-                        stderr=subprocess.STDOUT,
-                    )
-        yield started
-    finally:
-        for process in started.values():
-            if process.poll() is None:
-                process.kill()
-            process.wait()
-
-
-def wait(processes: Any, logs: Path, seconds: float = 240) -> dict[tuple[str, int], int]:
-    deadline = time.monotonic() + seconds
-    while any(process.poll() is None for process in processes.values()):
-        if time.monotonic() > deadline:
-            pytest.fail(f"still running after {seconds} s: {tails(logs)}")
-        time.sleep(0.05)
-    return {task: process.returncode for task, process in processes.items()}
-
-
-def tails(logs: Path) -> str:
-    return "\n".join(f"{path.name}: {path.read_text()[-1500:]}" for path in logs.iterdir())
-
-
-def document(config: TrainerSections) -> dict[str, Any]:
-    plain: dict[str, Any] = config.model_dump(mode="json", exclude_none=True)
-    return plain
 
 
 @pytest.fixture(scope="module")
@@ -162,3 +104,95 @@ def test_two_workers_are_one_process_with_the_whole_batch(
     # Between the workers not even a bit may differ: they never compare notes.
     for key, value in found[0].items():
         np.testing.assert_array_equal(found[1][key], value, err_msg=key)
+
+
+LONG: dict[str, Any] = {
+    "max_epochs": 400,
+    "patience": 400,
+    "steps_per_execution": 1,
+    "checkpoint_every": 20,
+    "evaluations_per_epoch": 1,
+}
+
+
+def checkpoint_of(model_dir: Path, after: int, processes: Any, logs: Path) -> int:
+    """Waits for a checkpoint of more than `after` steps."""
+    deadline = time.monotonic() + 240
+    while True:
+        steps = [int(p.stem.partition("-")[2]) for p in model_dir.glob("checkpoints/*.index")]
+        if max(steps, default=0) > after:
+            return max(steps)
+        assert all(process.poll() is None for process in processes.values()), tails(logs)
+        assert time.monotonic() < deadline, tails(logs)
+        time.sleep(0.05)
+
+
+def test_a_dead_worker_ends_the_other_and_a_new_pair_goes_on(
+    data_dir: Path, configure: Configure, tmp_path: Path
+) -> None:
+    command = entry_point(configure(train=LONG), data_dir, tmp_path)
+    model_dir, reached = tmp_path / "model", 0
+    for victim, survivor in ((1, 0), (0, 1)):  # the first is the chief
+        logs = tmp_path / f"logs{victim}"
+        with tasks(cluster_of(worker=2), command, logs) as started:
+            saved = checkpoint_of(model_dir, reached, started, logs)
+            started["worker", victim].kill()
+            codes = wait(started, logs, 120)
+        assert codes["worker", survivor] == 1, tails(logs)
+        said = (logs / f"worker{survivor}.txt").read_text()
+        assert "error: another worker of the 2 in TF_CONFIG is gone" in said
+        assert "Traceback" not in said
+        if reached:
+            resumed = int(said.partition("going on at step ")[2].split()[0])
+            assert resumed >= reached
+        reached = saved
+        assert not (model_dir / "manifest.json").exists()
+
+
+def test_the_entry_point_finishes_alike_on_two_workers_and_on_one(
+    data_dir: Path, configure: Configure, tmp_path: Path
+) -> None:
+    config = configure(train={"max_epochs": 2, "initial_accumulator": 1e-3})
+    command, logs = entry_point(config, data_dir, tmp_path), tmp_path / "logs"
+    # As Vertex AI names them; an evaluator has nothing to do.
+    cluster = cluster_of(chief=1, worker=1, evaluator=1)
+    with tasks(cluster, command, logs) as started:
+        codes = wait(started, logs)
+    assert set(codes.values()) == {0}, tails(logs)
+    assert "nothing to do" in (logs / "evaluator0.txt").read_text()
+    alone = train(config, data_dir, tmp_path / "alone", console=Console(quiet=True))
+    together = json.loads((tmp_path / "model" / "manifest.json").read_text())
+    assert together["fingerprint"] == alone["fingerprint"]
+    assert together["steps"] == alone["steps"]
+    ours, theirs = (
+        json.loads((tmp_path / name / "history.json").read_text()) for name in ("model", "alone")
+    )
+    assert [record["step"] for record in ours] == [30, 60]
+    assert [record["loss"] for record in ours] == pytest.approx(
+        [record["loss"] for record in theirs], rel=1e-3
+    )
+    # A model that two workers trained is loaded, and its run gone on with, by one process.
+    model = load_model(config, data_dir, tmp_path / "model")
+    np.testing.assert_allclose(
+        model.trainable_variables[0],
+        load_model(config, data_dir, tmp_path / "alone").trainable_variables[0],
+        atol=1e-3,
+    )
+    state = RunState(build_model(config, data_dir), tmp_path / "model", keep=2)
+    assert state.restore() and state.step == 60
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"train": {"batch_size": 33}}, "train.batch_size: expected a multiple of the 2 workers"),
+        ({"negatives": {"uniform": 7}}, "negatives.uniform: .* received 7; set it to 8"),
+        ({"ssl": {"enabled": True, "batch_size": 1}}, "ssl.batch_size: .* set it to 2"),
+    ],
+)
+def test_what_does_not_divide_is_refused_before_connecting(
+    configure: Configure, sections: dict[str, Any], message: str
+) -> None:
+    cluster = Cluster({"worker": ("127.0.0.1:1", "127.0.0.1:2")}, "worker", 0)
+    with pytest.raises(LongtailError, match=message):
+        distribute(cluster, configure(**sections))

@@ -96,7 +96,7 @@ class FeatureEmbeddings(keras.layers.Layer):
             return tf.cast(values, tf.float32)[..., tf.newaxis]
         table = self.table(feature)
         if not feature.is_multivalued:
-            return tf.gather(table, values)
+            return read_rows(table, values)
         counted = tf.cast(values != 0, tf.float32)
         if weights is not None:
             counted *= weights
@@ -107,7 +107,7 @@ class FeatureEmbeddings(keras.layers.Layer):
         values = tf.where(tf.reduce_any(counted > 0, axis=1, keepdims=True), values, 0)
         distinct, positions = tf.unique(tf.reshape(values, [-1]))
         positions = tf.reshape(positions, tf.shape(values))
-        means = weighted_mean(tf.gather(table, distinct), positions, counted)
+        means = weighted_mean(read_rows(table, distinct), positions, counted)
         return tf.reshape(means, tf.concat([shape[:-1], [table.shape[1]]], axis=0))
 
     def call(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
@@ -134,6 +134,13 @@ class FeatureEmbeddings(keras.layers.Layer):
         raise NotImplementedError(
             "rebuild the model with trainer.build.build_model and restore its weights"
         )
+
+
+def read_rows(table: tf.Variable | tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+    """`[..., D]`: rows of a table, or of one that lies in shards on parameter servers."""
+    if isinstance(table, tf.Variable | tf.Tensor):
+        return tf.gather(table, rows)
+    return tf.nn.embedding_lookup(table, rows)
 
 
 def seed_of(seed: int, name: str) -> int:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from preprocessing.features import Feature
 from trainer.keras_gate import keras, tf
-from trainer.layers.embeddings import FeatureEmbeddings
+from trainer.layers.embeddings import FeatureEmbeddings, read_rows
 from trainer.layers.pooling import weighted_mean
 
 
@@ -81,8 +81,8 @@ class HistoryMean(keras.layers.Layer):
         counts = histories.is_item * tf.cast(histories.age < longest, tf.float32)
         of_age = tf.gather(tf.exp(self.place_weights), tf.minimum(histories.age, longest - 1))
         weights = (
-            None if self._item_weights is None else tf.gather(self._item_weights, histories.items)
+            None if self._item_weights is None else read_rows(self._item_weights, histories.items)
         )
-        values = tf.gather(self._item_values, histories.items)
+        values = read_rows(self._item_values, histories.items)
         vectors = self._embeddings.lookup(self._item_feature, values, weights)
         return weighted_mean(vectors, histories.positions, counts * of_age)
