@@ -164,3 +164,51 @@ def test_vertex_is_refused_without_its_section(shop_config: Path, tmp_path: Path
 def test_paths_of_a_pipeline_lie_below_the_work_dir(shop_config: Path) -> None:
     _, paths = configuration.load(shop_config)
     assert paths.tfx.parent == paths.work_dir
+
+
+def test_the_log_may_come_as_an_examples_artifact(shop_config: Path, tmp_path: Path) -> None:
+    """What an ExampleGen wrote: compressed tf.train.Examples below Split-train and Split-eval."""
+    import csv
+
+    import tensorflow as tf
+    from tfx.types import standard_artifacts
+
+    from pipelines.tfx.artifacts import ItemTable, gather
+    from pipelines.tfx.preprocessing import Executor
+    from pipelines.tfx.sections import sections_of
+    from preprocessing.artifacts import read_manifest
+    from preprocessing.config import DataSections
+
+    with (shop_config.parent / "orders.csv").open(newline="") as orders:
+        rows = list(csv.DictReader(orders))
+    whole = [row for row in rows if None not in row.values()]
+    options = tf.io.TFRecordOptions(compression_type="GZIP")
+    for at, split in enumerate(("Split-train", "Split-eval")):
+        (tmp_path / "log" / split).mkdir(parents=True)
+        path = str(tmp_path / "log" / split / "data_tfrecord-00000-of-00001.gz")
+        with tf.io.TFRecordWriter(path, options) as writer:
+            for row in whole[at::2]:
+                feature = {
+                    name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value.encode()]))
+                    for name, value in row.items()
+                    if value
+                }
+                example = tf.train.Example(features=tf.train.Features(feature=feature))
+                writer.write(example.SerializeToString())
+    kinds = {
+        "examples": standard_artifacts.Examples,
+        "transform_graph": standard_artifacts.TransformGraph,
+        "item_table": ItemTable,
+    }
+    made = {name: kind() for name, kind in kinds.items()}
+    for name, each in made.items():
+        each.uri = str(tmp_path / name)
+    log = standard_artifacts.Examples()
+    log.uri = str(tmp_path / "log")
+    config, _ = configuration.load(shop_config)
+    properties = {"config": sections_of(config, DataSections), "sources": ""}
+    Executor().Do({"log": [log]}, {name: [each] for name, each in made.items()}, properties)
+    manifest = read_manifest(gather(made["transform_graph"].uri, tmp_path / "data"))
+    assert manifest is not None
+    assert manifest["counts"]["rows"] == len(whole)
+    assert manifest["counts"]["train_examples"] > 1_000
