@@ -21,7 +21,7 @@ Changes = tuple[tuple[str, Any], ...]
 _OF_ONE_KIND = ("gramian_weight", "bsl_ratio", "bce_weight")
 _CHANGEABLE = ("towers", "prior", "loss", "negatives", "ssl", "train")
 _Values = Annotated[list[Any], Field(min_length=1)]
-_Temperatures = Annotated[list[PositiveFloat], Field(min_length=1)]
+_Positive = Annotated[list[PositiveFloat], Field(min_length=1)]
 
 
 class Arm(Section):
@@ -30,7 +30,7 @@ class Arm(Section):
     set: dict[str, Any] = Field(
         default_factory=dict, description="section.key: value, applied in their order as by --set"
     )
-    temperatures: _Temperatures | None = Field(None, description="default: those of all arms")
+    temperatures: _Positive | None = Field(None, description="default: those of all arms")
     tune: dict[str, _Values] = Field(
         default_factory=dict,
         description="section.key: values, searched one key after the other, after the temperature",
@@ -47,7 +47,11 @@ class AblateConfig(Section):
     seeds: list[NonNegativeInt] = Field(
         default=[42, 43, 44], min_length=1, description="the first one decides what is tuned"
     )
-    temperatures: _Temperatures = Field(default=[0.1, 0.15, 0.2])
+    temperatures: _Positive = Field(default=[0.1, 0.15, 0.2])
+    learning_rates: _Positive = Field(
+        default=[1.0],
+        description="factors of train.learning_rate, tried for every default arm after all else",
+    )
     betas: list[FiniteFloat] = Field(
         default=[-0.5, -0.25, 0.0, 0.1, 0.25, 0.5, 0.75, 1.0],
         description="weights of log P when serving, chosen on validation",
@@ -73,7 +77,9 @@ class AblateConfig(Section):
         return betas
 
 
-def default_arms(config: TrainerSections) -> dict[str, Arm]:
+def default_arms(
+    config: TrainerSections, learning_rates: Sequence[float] = (1.0,)
+) -> dict[str, Arm]:
     """What popularity is corrected by, each alone, on the sizes that a configuration allows."""
     batch = config.train.batch_size
     plain: dict[str, Any] = {
@@ -120,7 +126,9 @@ def default_arms(config: TrainerSections) -> dict[str, Arm]:
     # Scores of the one are near 0 and 1, not logits; those of the other have to be far apart.
     temperatures = {"gramian": [0.4, 0.8, 1.6], "BCE": [0.05, 0.1, 0.2]}
     rate = config.train.learning_rate
-    rates: dict[str, list[Any]] = {"train.learning_rate": [rate / 2, rate, 2 * rate]}
+    rates: dict[str, list[Any]] = {}
+    if list(learning_rates) != [1.0]:
+        rates = {"train.learning_rate": [rate * factor for factor in learning_rates]}
     arms = {
         name: Arm(
             set={**plain, **own},
@@ -140,20 +148,20 @@ def default_arms(config: TrainerSections) -> dict[str, Arm]:
             kinds.append("value_dropout")
         arms["popularity coordinate + SSL"] = Arm(
             set={**coordinate, "ssl.enabled": True},
-            tune={"ssl.alpha": [0.03, 0.3], "ssl.augmentation": kinds},
+            tune={"ssl.alpha": [0.03, 0.3], "ssl.augmentation": kinds, **rates},
         )
     return arms
 
 
 def chosen_arms(
-    config: TrainerSections, given: dict[str, Arm] | None, names: Iterable[str]
+    config: TrainerSections, settings: AblateConfig, names: Iterable[str]
 ) -> dict[str, Arm]:
     """The arms of the configuration or the default ones; only those named, if any are.
 
     Raises:
       LongtailError: a name is unknown.
     """
-    arms = given or default_arms(config)
+    arms = settings.arms or default_arms(config, settings.learning_rates)
     wanted = list(dict.fromkeys(names))
     unknown = [name for name in wanted if name not in arms]
     if unknown:

@@ -55,7 +55,7 @@ def ablate(
       LongtailFailure: every arm failed to train, or the disk is full.
     """
     settings = config.ablate
-    chosen = chosen_arms(config, settings.arms, arms)
+    chosen = chosen_arms(config, settings, arms)
     wanted = list(dict.fromkeys(seeds)) or settings.seeds
     for name, arm in chosen.items():
         check(config, name, arm, settings.temperatures, wanted[0])
