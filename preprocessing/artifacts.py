@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import errno
 import hashlib
 import importlib.metadata
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from preprocessing.errors import LongtailFailure
+from preprocessing.errors import LongtailError, LongtailFailure
 
 MANIFEST = "manifest.json"
 _NO_DIRECTORY_RENAME = (errno.EMFILE, errno.ENOSYS, errno.ENOTSUP)
@@ -133,6 +134,25 @@ def _rename(source: Path, target: Path, *, manifest_first: bool = False) -> None
     for path in reversed(files) if manifest_first else files:
         os.replace(path, target / path.relative_to(source))
     shutil.rmtree(source)
+
+
+@contextlib.contextmanager
+def sole_writer(directory: Path) -> Iterator[None]:
+    """Holds a directory for this process; the system lets go of it however the process ends.
+
+    Raises:
+      LongtailError: another process holds it.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise LongtailError(
+                f"expected to write alone in {directory}, found another process there: wait for it, "
+                "or give another directory"
+            ) from error
+        yield
 
 
 def discard_leftovers(target: Path) -> None:

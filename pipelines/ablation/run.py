@@ -18,7 +18,7 @@ from pipelines import local
 from pipelines.ablation.arms import check, chosen_arms
 from pipelines.ablation.progress import Board
 from pipelines.config import Paths, RunConfig
-from preprocessing.artifacts import library_versions
+from preprocessing.artifacts import library_versions, sole_writer
 from preprocessing.errors import LongtailFailure
 from preprocessing.progress import Stages
 from trainer.optional import require
@@ -51,7 +51,8 @@ def ablate(
       The content of ablation.json.
 
     Raises:
-      LongtailError: an arm is unknown, or a change that it makes is impossible.
+      LongtailError: an arm is unknown, a change that it makes is impossible, or another call is
+        writing to `out`.
       LongtailFailure: every arm failed to train, or the disk is full.
     """
     settings = config.ablate
@@ -66,20 +67,21 @@ def ablate(
     from pipelines.ablation.runs import Runs
 
     out = out or paths.ablation
-    runs = Runs(config, paths.data, data["fingerprint"], out, settings.betas)
-    with Stages(console).stage("baselines"):
-        baselines = runs.baselines()
-    searches = {n: arm.searched(settings.temperatures) for n, arm in chosen.items()}
-    total = sum(
-        sum(len(values) for values in search.values()) + len(wanted) - 1
-        for search in searches.values()
-    )
-    found: Json = {}
-    with Board(console, total, runs.seconds) as board:
-        for name, arm in chosen.items():
-            comparison = Comparison(config, runs, board, name, wanted)
-            found[name] = comparison.run(arm, settings.temperatures)
-    runs.forget_all()
+    with sole_writer(out):
+        runs = Runs(config, paths.data, data["fingerprint"], out, settings.betas)
+        with Stages(console).stage("baselines"):
+            baselines = runs.baselines()
+        searches = {n: arm.searched(settings.temperatures) for n, arm in chosen.items()}
+        total = sum(
+            sum(len(values) for values in search.values()) + len(wanted) - 1
+            for search in searches.values()
+        )
+        found: Json = {}
+        with Board(console, total, runs.seconds) as board:
+            for name, arm in chosen.items():
+                comparison = Comparison(config, runs, board, name, wanted)
+                found[name] = comparison.run(arm, settings.temperatures)
+        runs.forget_all()
     results: Json = {
         "name": config.name,
         "k": config.evaluate.ks[-1],
