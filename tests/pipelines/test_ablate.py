@@ -366,11 +366,11 @@ def test_a_full_disk_is_no_failure_of_the_arm(
 
 
 def test_two_calls_do_not_write_to_one_directory(tmp_path: Path) -> None:
-    with sole_writer(tmp_path / "ablation"):
-        with (
-            pytest.raises(LongtailError, match="expected to write alone in"),
-            sole_writer(tmp_path / "ablation"),
-        ):
-            pass
+    with (
+        sole_writer(tmp_path / "ablation"),
+        pytest.raises(LongtailError, match="expected to write alone in"),
+        sole_writer(tmp_path / "ablation"),
+    ):
+        pass
     with sole_writer(tmp_path / "ablation"):
         pass
