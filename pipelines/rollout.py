@@ -18,7 +18,7 @@ from preprocessing.progress import Stages
 from serving.export import ASSETS, DESCRIPTION, newest_version, read_description
 from serving.export_dir import read_labels, version_paths, withdrawn_versions
 from serving.labels import move_label, withdraw
-from trainer.continuation import Previous, carried_over
+from trainer.continuation import Previous, as_it_was, carried_over
 from trainer.evaluate import METRICS, collect
 
 BLESSING = "blessing.json"
@@ -165,9 +165,11 @@ def _baseline(
         if previous.fingerprint != read_description(blessed)["made_from"]["model"]:
             raise LongtailError(f"{record['work_dir']} was trained anew since")
         settings = config.evaluate.model_copy(update={"baselines": []})
+        alone = as_it_was(
+            config.model_copy(update={"evaluate": settings}), measured["made"]["config"]
+        )
         with stages.stage(f"carrying version {number} over to this data"):
-            model, _ = carried_over(config, paths.data, previous)
-        alone = config.model_copy(update={"evaluate": settings})
+            model, _ = carried_over(alone, paths.data, previous)
         return {"made": metrics["made"], **collect(alone, paths.data, model, stages)}
     except (OSError, KeyError, LongtailError) as error:
         raise LongtailError(

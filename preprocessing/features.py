@@ -39,9 +39,9 @@ RESERVED_NAMES = frozenset(
 
 
 class Section(BaseModel):
-    """A frozen piece of the configuration; unknown keys are refused."""
+    """A frozen piece of the configuration; unknown keys, NaN and infinities are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Side(str, Enum):

@@ -214,6 +214,7 @@ class TrainerSections(DataSections):
                 "full when it is first used"
             )
         drawn = batch * negatives.in_batch + negatives.uniform + (memory.used if memory else 0)
+        drawn -= negatives.in_batch  # a row's own positive
         if negatives.hardest and negatives.hardest >= drawn:
             raise ValueError(
                 f"negatives.hardest expected less than the {drawn} negatives, received "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from preprocessing.errors import LongtailError
 from preprocessing.features import Feature, Kind, Side
 from trainer.build import BEST_WEIGHTS, build_model
 from trainer.carry_frequency import carry_frequency
-from trainer.config import TrainerSections
+from trainer.config import TowerConfig, TrainerSections
 from trainer.keras_gate import tf
+from trainer.loss_config import LossConfig, PriorConfig
 from trainer.model import RecallModel
 from trainer.vocabulary import PADDING, Rows, open_transform
 
@@ -68,6 +70,23 @@ class Previous:
                 "be told from old ones by time"
             )
         return self.until
+
+
+def as_it_was(config: TrainerSections, earlier: Mapping[str, Any]) -> TrainerSections:
+    """Today's configuration with what an earlier model answers by: its towers, prior and loss.
+
+    Args:
+      config: today's.
+      earlier: sections of the configuration that the model was made with.
+    """
+    prior = earlier.get("prior")
+    return config.model_copy(
+        update={
+            "towers": TowerConfig(**earlier["towers"]),
+            "prior": None if prior is None else PriorConfig(**prior),
+            "loss": LossConfig(**earlier["loss"]),
+        }
+    )
 
 
 def carried_over(

@@ -8,6 +8,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 
 from preprocessing.config import Fraction
 from preprocessing.features import Section
+from trainer.functional.frequency import MAX_BUCKETS
 
 PSEUDO_EVENTS = 2.0
 """Default of the recent events that an item's long-term share of the log counts as."""
@@ -32,8 +33,12 @@ class PriorConfig(Section):
 class FrequencyConfig(Section):
     """Sampling probabilities from the stream (Yi et al., algorithms 2 and 3)."""
 
-    buckets: PositiveInt = Field(262_144, description="of each hash function, 12 bytes each")
-    hashes: PositiveInt = Field(2, description="the estimate is the rarest of these")
+    buckets: Annotated[int, Field(ge=1, le=MAX_BUCKETS)] = Field(
+        262_144, description="of each hash function, 12 bytes each"
+    )
+    hashes: Annotated[int, Field(ge=1, le=64)] = Field(
+        2, description="the estimate is the rarest of these"
+    )
     learning_rate: Fraction = Field(0.05, description="weight of the newest interval")
     initial_interval: Annotated[float, Field(ge=1.0)] = Field(
         1_000.0, description="steps between two occurrences before an item was seen"
@@ -112,7 +117,9 @@ class MemoryConfig(Section):
     )
 
     balanced: bool = Field(
-        True, description="items of the batch learn for those of the bank, which cannot"
+        True,
+        description="items of the batch learn for those of the bank, which cannot; without in_batch "
+        "there is nothing to balance",
     )
 
     @property

@@ -48,7 +48,8 @@ class Executor(base_executor.BaseExecutor):
         evaluation = artifact_utils.get_single_uri(input_dict["evaluation"])
         metrics = json.loads(io_utils.read_string_file(f"{evaluation}/{METRICS}"))
         before = None
-        if blessed is not None and blessed.uri != model.uri:
+        compared = (gates.max_drop_overall, gates.max_drop_tail) != (None, None)
+        if compared and blessed is not None and blessed.uri != model.uri:
             config = parse(TrainerSections, exec_properties["config"])
             graph = artifact_utils.get_single_uri(input_dict["transform_graph"])
             before = {"made": metrics["made"], **_measured(config, graph, blessed.uri)}
@@ -65,7 +66,7 @@ class Executor(base_executor.BaseExecutor):
 
 def _measured(config: TrainerSections, transform_graph: str, blessed: str) -> dict[str, Any]:
     """The figures of an earlier model on this run's data, its rows found by key."""
-    from trainer.continuation import Previous, carried_over
+    from trainer.continuation import Previous, as_it_was, carried_over
     from trainer.evaluate import collect
 
     sources = json.loads(io_utils.read_string_file(f"{blessed}/{SOURCES}"))
@@ -78,8 +79,9 @@ def _measured(config: TrainerSections, transform_graph: str, blessed: str) -> di
             fingerprint=blessed,
             until=None,
         )
-        model, _ = carried_over(config, data_dir, previous)
-        return collect(config.model_copy(update={"evaluate": alone}), data_dir, model, Stages())
+        before = as_it_was(config.model_copy(update={"evaluate": alone}), sources["config"])
+        model, _ = carried_over(before, data_dir, previous)
+        return collect(before, data_dir, model, Stages())
 
 
 def _mark(

@@ -43,9 +43,7 @@ def run(
         return
     from pipelines.tfx import vertex
 
+    cloud = vertex.cloud(loaded) if submit else None
     spec = vertex.compile_pipeline(loaded, paths, console)
-    if submit:
-        from pipelines.vertex.cloud import GoogleCloud
-
-        assert loaded.vertex is not None  # compiled with it
-        vertex.submit(loaded, spec, GoogleCloud(loaded.vertex), console)
+    if cloud is not None:
+        vertex.submit(loaded, spec, cloud, console)

@@ -18,6 +18,11 @@ class PipelineConfig(Section):
     drift_threshold: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         0.3, description="Jensen-Shannon divergence of a feature above which the pipeline stops"
     )
+    schema_file: str | None = Field(
+        None,
+        description="curated schema.pbtxt that the examples are held against; default: inferred "
+        "from this run's examples, which finds nothing wrong with themselves",
+    )
     image: str | None = Field(
         None,
         description="container with Longtail for Vertex AI Pipelines, e.g. REGION-docker.pkg.dev/...",

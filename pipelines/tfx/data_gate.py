@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from tfx.utils import io_utils
 from pipelines.tfx.artifacts import gather
 from pipelines.tfx.progress import LOG
 from pipelines.tfx.sections import parse, sections_of
+from pipelines.tfx.serving_log import as_examples, log_files, read_requests
 from preprocessing.artifacts import file_fingerprint, fingerprint
 from preprocessing.config import DataSections
 from preprocessing.errors import LongtailFailure
@@ -57,8 +57,6 @@ class Executor(base_executor.BaseExecutor):
         """Feature -> in what the requests differ from the training examples."""
         import tensorflow_data_validation as tfdv
         from tensorflow_data_validation.statistics.stats_impl import generate_statistics_in_memory
-
-        from pipelines.tfx.serving_log import as_examples, read_requests
 
         config = parse(DataSections, properties["config"])
         queries = read_requests(properties["serving_log"])
@@ -145,7 +143,7 @@ class DataGate(base_component.BaseComponent):
         drift_threshold: float,
     ) -> None:
         """Takes TFX's own outputs; `serving_log` is a pattern of files, None for no comparison."""
-        files = sorted(map(Path, glob.glob(serving_log))) if serving_log else []
+        files = log_files(serving_log) if serving_log else []
         super().__init__(
             spec=DataGateSpec(
                 config=sections_of(config, DataSections),

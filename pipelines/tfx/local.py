@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from importlib.metadata import version
 from pathlib import Path
 
+from ml_metadata.metadata_store import MetadataStore
 from rich.console import Console
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
+from tfx.orchestration.metadata import sqlite_metadata_connection_config
 
 from pipelines import datasets
 from pipelines.config import Paths, RunConfig
-from pipelines.tfx.pipeline import create_pipeline
+from pipelines.tfx.pipeline import beam_arguments, create_pipeline
 from pipelines.tfx.progress import shown
 from preprocessing.errors import LongtailError, LongtailFailure
 from serving.export import newest_version
@@ -38,6 +41,7 @@ def run(config: RunConfig, paths: Paths, console: Console) -> Path | None:
     root, push = paths.tfx.resolve(), paths.export.resolve()
     root.mkdir(parents=True, exist_ok=True)
     push.mkdir(parents=True, exist_ok=True)
+    _require_readable(root / METADATA)
     before = newest_version(push)
     pipeline = create_pipeline(
         config,
@@ -45,7 +49,7 @@ def run(config: RunConfig, paths: Paths, console: Console) -> Path | None:
         pipeline_root=str(root),
         push_directory=str(push),
         metadata_path=str(root / METADATA),
-        beam_pipeline_args=config.preprocess.beam_options,
+        beam_pipeline_args=beam_arguments(config),
     )
     started, log = time.perf_counter(), root / LOG
     try:
@@ -67,3 +71,15 @@ def run(config: RunConfig, paths: Paths, console: Console) -> Path | None:
         f"  {outcome}, {time.perf_counter() - started:.0f} s", highlight=False, soft_wrap=True
     )
     return new
+
+
+def _require_readable(path: Path) -> None:
+    """Refuses metadata that another version of ML Metadata wrote, before any work."""
+    try:
+        MetadataStore(sqlite_metadata_connection_config(str(path)))
+    except Exception as error:
+        raise LongtailError(
+            f"{path}: expected metadata of ml-metadata {version('ml-metadata')}, received "
+            f"{' '.join(str(error).split())[:200]}; install the version that wrote it, or move the file "
+            "away: every component then runs anew"
+        ) from error

@@ -24,9 +24,15 @@ from pipelines.tfx.infra import InfraValidation
 from pipelines.tfx.preprocessing import Preprocessing
 from pipelines.tfx.pushing import WholePush
 from pipelines.tfx.training import RUN_FN, custom_config
+from preprocessing.errors import LongtailError
 
 _UNCHECKED = ["validation", "test"]
 """Splits of queries, which have other columns than training examples."""
+
+
+def beam_arguments(config: RunConfig) -> list[str]:
+    """Beam's options for every component that runs on it; one given by hand wins."""
+    return [f"--runner={config.preprocess.runner}", *config.preprocess.beam_options]
 
 
 def create_pipeline(
@@ -54,14 +60,23 @@ def create_pipeline(
       enable_cache: whether a component with equal inputs is skipped.
 
     Raises:
-      LongtailError: a source does not exist.
+      LongtailError: a source does not exist, or the configuration continues another run.
     """
+    if config.train.continue_from is not None:
+        raise LongtailError(
+            "train.continue_from: expected none in a pipeline, whose artifacts are not those of a "
+            f"run, received {config.train.continue_from}; use longtail run --continue-from"
+        )
     made = Preprocessing(config, log=log.outputs["examples"] if log else None)
     examples, graph = made.outputs["examples"], made.outputs["transform_graph"]
     statistics = components.StatisticsGen(examples=examples, exclude_splits=_UNCHECKED)
-    schema = components.SchemaGen(
-        statistics=statistics.outputs["statistics"], exclude_splits=_UNCHECKED
-    )
+    schema: BaseNode
+    if config.pipeline.schema_file is None:
+        schema = components.SchemaGen(
+            statistics=statistics.outputs["statistics"], exclude_splits=_UNCHECKED
+        )
+    else:
+        schema = components.ImportSchemaGen(schema_file=config.pipeline.schema_file)
     anomalies = components.ExampleValidator(
         statistics=statistics.outputs["statistics"],
         schema=schema.outputs["schema"],

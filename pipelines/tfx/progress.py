@@ -11,6 +11,7 @@ from pathlib import Path
 
 from absl import logging as absl_logging
 from rich.console import Console
+from rich.markup import escape
 
 LOG = logging.getLogger("longtail.pipeline")
 """What components have to say to people: gates, anomalies."""
@@ -43,7 +44,7 @@ class _Lines(logging.Handler):
         elif record.name == LOG.name:
             colour = "red" if record.levelno >= logging.ERROR else "dim"
             self._console.print(
-                f"    [{colour}]{message}[/{colour}]", highlight=False, soft_wrap=True
+                f"    [{colour}]{escape(message)}[/{colour}]", highlight=False, soft_wrap=True
             )
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from preprocessing.errors import LongtailError
 from preprocessing.features import FeatureList
+from preprocessing.locations import reachable
 from preprocessing.schema import raw_feature_spec
 from trainer.item_table import ItemTable
 from trainer.keras_gate import tf
@@ -24,22 +25,38 @@ _BATCH = 4_096
 Query = dict[str, list[Any]]
 
 
+def log_files(pattern: str) -> list[Path]:
+    """The files of a pattern, in a mounted bucket too.
+
+    Raises:
+      LongtailError: there is none.
+    """
+    paths = sorted(map(Path, glob.glob(str(reachable(pattern)))))
+    if not paths:
+        raise LongtailError(
+            f"pipeline.serving_log: expected JSON lines of requests in {pattern}, found no file"
+        )
+    return paths
+
+
 def read_requests(pattern: str) -> list[Query]:
     """The instances of JSON lines, as they were sent to ``:predict``; from the newest file on.
 
     Raises:
       LongtailError: no file matches, or a line is no JSON object.
     """
-    paths = sorted(glob.glob(pattern), key=lambda path: Path(path).stat().st_mtime, reverse=True)
-    if not paths:
+    paths = sorted(log_files(pattern), key=lambda path: path.stat().st_mtime, reverse=True)
+    queries = list(itertools.islice((q for path in paths for q in _lines(path)), MAX_REQUESTS))
+    if not queries:
         raise LongtailError(
-            f"pipeline.serving_log: expected JSON lines of requests in {pattern}, found no file"
+            f"pipeline.serving_log: expected JSON lines of requests in {pattern}, found none in "
+            f"{len(paths)} files"
         )
-    return list(itertools.islice((q for path in paths for q in _lines(path)), MAX_REQUESTS))
+    return queries
 
 
-def _lines(path: str) -> Iterator[Query]:
-    with open(path, encoding="utf-8") as lines:
+def _lines(path: Path) -> Iterator[Query]:
+    with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue

@@ -49,7 +49,11 @@ def run_fn(fn_args: FnArgs) -> None:
         target = reachable(fn_args.serving_model_dir)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(os.fspath(version), target)
-    sources = {"model_run": fn_args.model_run_dir, "transform_graph": fn_args.transform_graph_path}
+    sources = {
+        "model_run": fn_args.model_run_dir,
+        "transform_graph": fn_args.transform_graph_path,
+        "config": config.model_dump(mode="json", include={"towers", "prior", "loss"}),
+    }
     io_utils.write_string_file(f"{target.parent}/{SOURCES}", json.dumps(sources))
 
 

@@ -13,8 +13,8 @@ from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import (
 )
 
 from pipelines.config import Paths, RunConfig
-from pipelines.tfx.pipeline import create_pipeline
-from pipelines.vertex.cloud import Cloud
+from pipelines.tfx.pipeline import beam_arguments, create_pipeline
+from pipelines.vertex.cloud import Cloud, GoogleCloud
 from pipelines.vertex.config import VertexConfig
 from preprocessing.artifacts import write_text_atomically
 from preprocessing.errors import LongtailError
@@ -41,8 +41,8 @@ def compile_pipeline(config: RunConfig, paths: Paths, console: Console) -> Path:
         config,
         pipeline_name=_name(config),
         pipeline_root=f"{root}/tfx",
-        push_directory=f"{root}/export",
-        beam_pipeline_args=config.preprocess.beam_options,
+        push_directory=f"{config.rollout.export_dir or root + '/export'}/{config.name}",
+        beam_pipeline_args=beam_arguments(config),
     )
     target = paths.tfx / SPEC
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -55,6 +55,18 @@ def compile_pipeline(config: RunConfig, paths: Paths, console: Console) -> Path:
     write_text_atomically(target, json.dumps(spec, indent=2, sort_keys=True) + "\n")
     console.print(f"  written: {target}", highlight=False)
     return target
+
+
+def cloud(config: RunConfig) -> Cloud:
+    """Google Cloud, asked before the pipeline is compiled.
+
+    Raises:
+      LongtailError: a section, the extra, the credentials or the bucket is missing.
+    """
+    vertex = _settings(config)
+    google = GoogleCloud(vertex)
+    google.require_bucket(vertex.staging_bucket, "vertex.staging_bucket")
+    return google
 
 
 def submit(config: RunConfig, spec: Path, cloud: Cloud, console: Console) -> str:
@@ -74,7 +86,6 @@ def submit(config: RunConfig, spec: Path, cloud: Cloud, console: Console) -> str
       LongtailFailure: Vertex AI refuses the job.
     """
     vertex = _settings(config)
-    cloud.require_bucket(vertex.staging_bucket, "vertex.staging_bucket")
     document = json.loads(spec.read_text())
     job = {
         "display_name": config.name,

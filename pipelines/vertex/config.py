@@ -38,6 +38,11 @@ class VertexTrainConfig(Section):
                 "expected both accelerator_type and accelerator_count or neither, received "
                 f"{self.accelerator_type} and {self.accelerator_count}"
             )
+        if self.replicas == 1 and (self.accelerator_count or 1) > 1:
+            raise ValueError(
+                "accelerator_count expected 1 with replicas 1, which trains on one accelerator, "
+                f"received {self.accelerator_count}: the others would be paid for and idle"
+            )
         return self
 
 

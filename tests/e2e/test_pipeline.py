@@ -212,3 +212,19 @@ def test_the_log_may_come_as_an_examples_artifact(shop_config: Path, tmp_path: P
     assert manifest is not None
     assert manifest["counts"]["rows"] == len(whole)
     assert manifest["counts"]["train_examples"] > 1_000
+
+
+def test_metadata_of_another_version_are_refused_before_any_work(
+    shop_config: Path, tmp_path: Path
+) -> None:
+    import sqlite3
+
+    (tmp_path / "tfx").mkdir()
+    with sqlite3.connect(tmp_path / "tfx" / "metadata.sqlite") as database:
+        database.execute("CREATE TABLE MLMDEnv (schema_version INTEGER PRIMARY KEY)")
+        database.execute("INSERT INTO MLMDEnv VALUES (999)")
+    database.close()
+    refused = run(shop_config, tmp_path)
+    assert refused.returncode == 2
+    assert "expected metadata of ml-metadata" in refused.stderr
+    assert not (tmp_path / "tfx" / LOG).exists()
