@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from tfx import types
 from tfx.components.statistics_gen import stats_artifact_utils
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
@@ -72,7 +73,8 @@ class Executor(base_executor.BaseExecutor):
             comparator = tfdv.get_feature(schema, name).skew_comparator
             comparator.jensen_shannon_divergence.threshold = properties["drift_threshold"]
         options = tfdv.StatsOptions(schema=schema)
-        serving = generate_statistics_in_memory(served.select(sorted(names)), options)
+        columns = {name: served.column(name) for name in sorted(names)}
+        serving = generate_statistics_in_memory(pa.RecordBatch.from_pydict(columns), options)
         statistics = artifact_utils.get_single_instance(input_dict["statistics"])
         training = stats_artifact_utils.load_statistics(statistics, _COMPARED).proto()
         anomalies = tfdv.validate_statistics(training, schema, serving_statistics=serving)
