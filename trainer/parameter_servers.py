@@ -87,8 +87,13 @@ class Served(Alone):
             ) from error
 
 
-def serve(cluster: Cluster, is_done: Callable[[], bool]) -> None:
-    """A worker or a server: does what the coordinator asks, until the model is finished."""
+def serve(cluster: Cluster, config: TrainerSections, is_done: Callable[[], bool]) -> None:
+    """A worker or a server: does what the coordinator asks, until the model is finished.
+
+    Raises:
+      LongtailError: the coordinator is going to refuse the configuration.
+    """
+    _require_no_order(config)
     spec = tf.train.ClusterSpec({name: list(tasks) for name, tasks in cluster.jobs.items()})
     server = tf.distribute.Server(
         spec, job_name=cluster.task, task_index=cluster.index, protocol="grpc"
@@ -104,6 +109,7 @@ def _require_no_order(config: TrainerSections) -> None:
         "loss.probabilities 'streamed'": config.loss.probabilities == "streamed",
         "negatives.memory": config.negatives.memory is not None,
         "negatives.known_positives 'remove'": config.negatives.known_positives == "remove",
+        "train.continue_from": config.train.continue_from is not None,
     }
     found = [name for name, is_set in refused.items() if is_set]
     if found:

@@ -120,86 +120,85 @@ def train(
         console.print(f"  model is current: {model_dir}", highlight=False)
         return read_manifest(model_dir) or {}
     if cluster is not None and cluster.is_server:
-        serve(cluster, lambda: is_current(model_dir, wanted))
+        serve(cluster, config, lambda: is_current(model_dir, wanted))
         return {}
     distribution = distribute(cluster, config)
-    if previous is not None and distribution.on_servers:
-        raise LongtailError(
-            "train.continue_from: expected a training without parameter servers, received tasks 'ps' "
-            "in TF_CONFIG: rows are carried over in one process's memory"
-        )
-    if distribution.is_chief:
-        _claim(model_dir, wanted)
-    distribution.from_chief(0)  # what another run left is gone before anybody restores
-    started = time.perf_counter()
-    keras.utils.set_random_seed(config.seed)
-    continued: dict[str, Any] = {}
-    with distribution.scope():
-        if previous is None:
-            examples = TrainingData(data_dir, config, distribution.part, distribution.on_servers)
-            model = build_model(config, data_dir, distribution.on_servers)
-            passes, evaluations = config.train.max_epochs, config.train.evaluations_per_epoch
-        else:
-            examples, model, rows = _continuation(
-                config, data_dir, previous, distribution.part, console
+    with distribution.failures(model_dir):
+        if distribution.is_chief:
+            _claim(model_dir, wanted)
+        distribution.from_chief(0)  # what another run left is gone before anybody restores
+        started = time.perf_counter()
+        keras.utils.set_random_seed(config.seed)
+        continued: dict[str, Any] = {}
+        with distribution.scope():
+            if previous is None:
+                examples = TrainingData(
+                    data_dir, config, distribution.part, distribution.on_servers
+                )
+                model = build_model(config, data_dir, distribution.on_servers)
+                passes, evaluations = config.train.max_epochs, config.train.evaluations_per_epoch
+            else:
+                examples, model, rows = _continuation(
+                    config, data_dir, previous, distribution.part, console
+                )
+                # Each event once, the newest last: what stands at the end is the model.
+                passes = evaluations = 1
+                continued = {"continued": {"from": previous.fingerprint, "rows": rows}}
+        state = RunState(model, model_dir, config.train.keep_checkpoints, distribution.is_chief)
+        if state.restore():
+            console.print(f"  going on at step {state.step}", highlight=False)
+        if distribution.from_chief(state.step) != state.step:
+            raise LongtailError(
+                f"expected every worker to see the chief's checkpoints, received step {state.step} in "
+                f"{model_dir}: give all workers the same model directory, on storage that they share"
             )
-            # Each event once, the newest last: what stands at the end is the model.
-            passes = evaluations = 1
-            continued = {"continued": {"from": previous.fingerprint, "rows": rows}}
-    state = RunState(model, model_dir, config.train.keep_checkpoints, distribution.is_chief)
-    if state.restore():
-        console.print(f"  going on at step {state.step}", highlight=False)
-    if distribution.from_chief(state.step) != state.step:
-        raise LongtailError(
-            f"expected every worker to see the chief's checkpoints, received step {state.step} in "
-            f"{model_dir}: give all workers the same model directory, on storage that they share"
+        period = math.ceil(examples.steps_per_epoch / evaluations)
+        periods = math.ceil(passes * examples.steps_per_epoch / period)
+        validation = ValidationRecall(
+            state,
+            Validation(config, data_dir),
+            config.train,
+            examples.steps_per_epoch,
+            console,
+            distribution,
         )
-    period = math.ceil(examples.steps_per_epoch / evaluations)
-    periods = math.ceil(passes * examples.steps_per_epoch / period)
-    validation = ValidationRecall(
-        state,
-        Validation(config, data_dir),
-        config.train,
-        examples.steps_per_epoch,
-        console,
-        distribution,
-    )
-    report = ProgressReport(state, period * periods, config.train.batch_size, console)
-    in_order = [StopOnNaN(), report]
-    if distribution.is_chief:
-        in_order.append(CheckpointEvery(state, config.train.checkpoint_every))
-    in_order.append(validation)
-    if distribution.is_chief:
-        in_order.append(Scalars(state, model_dir / "logs", report.speed, validation))
-    try:
-        with distribution.failures(model_dir):
+        report = ProgressReport(state, period * periods, config.train.batch_size, console)
+        in_order = [StopOnNaN(), report]
+        if distribution.is_chief:
+            in_order.append(CheckpointEvery(state, config.train.checkpoint_every))
+        in_order.append(validation)
+        if distribution.is_chief:
+            in_order.append(Scalars(state, model_dir / "logs", report.speed, validation))
+        try:
             _fit(
                 state, examples, distribution, period, periods, validation, [*in_order, *callbacks]
             )
-    except tf.errors.InvalidArgumentError as error:
-        raise LongtailFailure(f"training failed at step {state.step}: {error.message}") from error
-    finally:
-        report.close()
-    if distribution.is_chief:
-        state.restore_best()
-    summary = {
-        "step": "train",
-        "steps": state.step,
-        "epochs": round(state.step / examples.steps_per_epoch, 3),
-        "examples": examples.num_examples,
-        "monitor": config.train.monitor,
-        "best": None if math.isinf(state.progress.best) else round(state.progress.best, 6),
-        "best_step": state.progress.best_step,
-        "stopped_early": state.progress.stopped,
-        "examples_per_second": round(report.speed.mean),
-        "seconds": round(time.perf_counter() - started, 1),
-        "data_fingerprint": data["fingerprint"],
-        **continued,
-    }
-    if distribution.is_chief:
-        write_manifest(model_dir, wanted, summary)
-    distribution.from_chief(0)  # its manifest is there, and nobody leaves before the others
-    return read_manifest(model_dir) or summary
+        except tf.errors.InvalidArgumentError as error:
+            raise LongtailFailure(
+                f"training failed at step {state.step}: {error.message}"
+            ) from error
+        finally:
+            report.close()
+        if distribution.is_chief:
+            state.restore_best()
+        summary = {
+            "step": "train",
+            "steps": state.step,
+            "epochs": round(state.step / examples.steps_per_epoch, 3),
+            "examples": examples.num_examples,
+            "monitor": config.train.monitor,
+            "best": None if math.isinf(state.progress.best) else round(state.progress.best, 6),
+            "best_step": state.progress.best_step,
+            "stopped_early": state.progress.stopped,
+            "examples_per_second": round(report.speed.mean),
+            "seconds": round(time.perf_counter() - started, 1),
+            "data_fingerprint": data["fingerprint"],
+            **continued,
+        }
+        if distribution.is_chief:
+            write_manifest(model_dir, wanted, summary)
+        distribution.from_chief(0)  # its manifest is there, and nobody leaves before the others
+        return read_manifest(model_dir) or summary
 
 
 def _continuation(

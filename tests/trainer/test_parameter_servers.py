@@ -16,6 +16,7 @@ from trainer.cluster import Cluster
 from trainer.config import TrainerSections
 from trainer.distribution import distribute
 from trainer.keras_gate import tf
+from trainer.parameter_servers import serve
 from trainer.task import training_fingerprint
 from trainer.validation import Validation
 
@@ -60,6 +61,7 @@ def test_shards_are_no_part_of_what_weights_depend_on(configure: Configure) -> N
             "negatives.memory",
         ),
         ({"negatives": {"known_positives": "remove"}}, "known_positives 'remove'"),
+        ({"train": {"continue_from": "yesterday"}}, "train.continue_from"),
     ],
 )
 def test_what_needs_an_order_of_steps_is_refused_before_connecting(
@@ -68,3 +70,5 @@ def test_what_needs_an_order_of_steps_is_refused_before_connecting(
     jobs = {"chief": ("a:1",), "worker": ("b:1",), "ps": ("c:1",)}
     with pytest.raises(LongtailError, match=f"parameter servers.*received .*{named}"):
         distribute(Cluster(jobs, "chief", 0), configure(**sections))
+    with pytest.raises(LongtailError, match=f"parameter servers.*received .*{named}"):
+        serve(Cluster(jobs, "ps", 0), configure(**sections), lambda: True)
