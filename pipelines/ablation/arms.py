@@ -109,7 +109,7 @@ def default_arms(
         "+ mixed": {"negatives.uniform": 1024},
         "+ memory bank": {"negatives.memory": memory},
         "+ known positives removed": {"negatives.known_positives": "remove"},
-        "+ hard negatives": {"negatives.hardest": max(batch // 4, 1)},
+        **({"+ hard negatives": {"negatives.hardest": max(batch // 4, 1)}} if batch > 2 else {}),
         **({"+ refusals": {"negatives.explicit": True}} if config.data.refused else {}),
         "gramian": {"loss.kind": "gramian", **uncorrected},
         "BSL": {"loss.kind": "bsl", "loss.bsl_ratio": 10.0},

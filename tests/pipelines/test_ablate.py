@@ -177,7 +177,7 @@ def test_an_addition_differs_from_exact_logq_in_nothing_but_its_negatives(
         ]
     ), "what the file adds would make the arm's name untrue"
     added = [name for name in arms if name.startswith("+")]
-    assert len(added) == 4
+    assert len(added) == 3 + (batch_size > 2)  # nothing is hardest of one negative
     seen = []
     for name in added:
         found = effective(name)
@@ -197,7 +197,7 @@ def test_every_variant_can_be_served_at_any_weight_of_the_prior(tmp_path: Path) 
 
 @pytest.mark.slow
 def test_the_files_are_written_and_no_model_is_kept(done: dict[str, Any], out: Path) -> None:
-    names = {path.name for path in out.iterdir()}
+    names = {path.name for path in out.iterdir()} - {".lock"}
     assert names == {"ablation.md", "ablation.json", "frontier.svg", "runs"}
     assert len(records(out)) == RECORDS
     assert json.loads((out / "ablation.json").read_text()) == done

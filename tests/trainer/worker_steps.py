@@ -50,7 +50,8 @@ def state_of(model: RecallModel) -> dict[str, np.ndarray]:
 
 
 def trained(distribution: Alone, config: TrainerSections, data_dir: Path) -> dict[str, np.ndarray]:
-    """Losses of each step, and the state after `STEPS`."""
+    """Losses of each step, and the state after `STEPS`; seeded as `trainer.task.train` does."""
+    keras.utils.set_random_seed(config.seed)
     with distribution.scope():
         model = build_model(config, data_dir)
     examples, heard = TrainingData(data_dir, config, distribution.part), _Losses()
