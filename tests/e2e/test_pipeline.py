@@ -129,7 +129,11 @@ def test_a_killed_run_goes_on_to_the_same_artifacts(
             time.sleep(0.05)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    assert newest_version(tmp_path / "export" / "shop") is None
+    there = newest_version(tmp_path / "export" / "shop")
+    if node != "Pusher":
+        assert there is None
+    # A push takes a moment: the kill may come after the rename, never between.
+    assert there is None or (there / "assets.extra" / "blessing.json").is_file()
     again = run(shop_config, tmp_path)
     assert again.returncode == 0, again.stderr
     wanted, received = (

@@ -50,7 +50,10 @@ STEPS: dict[str, dict[str, Any]] = {
         "data": {"reward_weights": True},
         "ssl": {"enabled": True, "batch_size": 16, "augmentation": "random_mask"},
     },
-    "gramian, from files": {"loss": {"kind": "gramian"}, "train": {"shuffle_buffer": 100}},
+    "gramian, from files": {
+        "loss": {"kind": "gramian", "temperature": 0.8},  # its scores are near 0 and 1, not logits
+        "train": {"shuffle_buffer": 100},
+    },
     "binary, uniform only, popularity": {
         "loss": {"kind": "bce"},
         "negatives": {"uniform": 16, "in_batch": False},
