@@ -4,14 +4,43 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from preprocessing.artifacts import whole_directory, write_text_atomically
+from preprocessing.artifacts import (
+    MANIFEST,
+    discard_leftovers,
+    whole_directory,
+    write_text_atomically,
+)
 from trainer.build import BEST_WEIGHTS
 from trainer.keras_gate import tf
 from trainer.model import RecallModel
+
+_MARKER = "run"
+"""File with the fingerprint of the run that the checkpoints belong to."""
+_OWN = ("checkpoints", "best", "logs", "history.json", MANIFEST, _MARKER)
+
+
+def claimed_by(model_dir: Path) -> str | None:
+    """`training_fingerprint` of what is in the directory, finished or not; None of nothing."""
+    marker = model_dir / _MARKER
+    return marker.read_text().strip() if marker.is_file() else None
+
+
+def claim(model_dir: Path, wanted: str) -> None:
+    """Removes what another run left in the directory; what a killed one left of this stays."""
+    if claimed_by(model_dir) != wanted:
+        for name in _OWN:
+            path = model_dir / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    discard_leftovers(model_dir / BEST_WEIGHTS.parent)
+    write_text_atomically(model_dir / _MARKER, wanted + "\n")
 
 
 @dataclass

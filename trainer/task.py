@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -14,18 +13,15 @@ from typing import Any
 from rich.console import Console
 
 from preprocessing.artifacts import (
-    MANIFEST,
-    discard_leftovers,
     fingerprint,
     is_current,
     read_manifest,
     write_manifest,
-    write_text_atomically,
 )
 from preprocessing.config_io import load_config
 from preprocessing.errors import LongtailError, LongtailFailure
 from preprocessing.locations import reachable
-from trainer.build import BEST_WEIGHTS, build_model
+from trainer.build import build_model
 from trainer.callbacks import CheckpointEvery, ProgressReport, Scalars, StopOnNaN, ValidationRecall
 from trainer.cluster import read_cluster
 from trainer.config import TrainerSections
@@ -36,12 +32,8 @@ from trainer.keras_gate import keras, tf
 from trainer.model import RecallModel
 from trainer.new_events import NewEvents
 from trainer.parameter_servers import serve
-from trainer.run_state import RunState
+from trainer.run_state import RunState, claim
 from trainer.validation import Validation
-
-_MARKER = "run"
-"""File with the fingerprint of the run that the checkpoints belong to."""
-_OWN = ("checkpoints", "best", "logs", "history.json", MANIFEST, _MARKER)
 
 
 def training_fingerprint(
@@ -125,7 +117,7 @@ def train(
     distribution = distribute(cluster, config)
     with distribution.failures(model_dir):
         if distribution.is_chief:
-            _claim(model_dir, wanted)
+            claim(model_dir, wanted)
         distribution.from_chief(0)  # what another run left is gone before anybody restores
         started = time.perf_counter()
         keras.utils.set_random_seed(config.seed)
@@ -222,20 +214,6 @@ def _continuation(
         highlight=False,
     )
     return events, model, rows
-
-
-def _claim(model_dir: Path, wanted: str) -> None:
-    """Removes what another run left in the directory; what a killed one left of this stays."""
-    marker = model_dir / _MARKER
-    if not (marker.is_file() and marker.read_text().strip() == wanted):
-        for name in _OWN:
-            path = model_dir / name
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-    discard_leftovers(model_dir / BEST_WEIGHTS.parent)
-    write_text_atomically(marker, wanted + "\n")
 
 
 def _fit(

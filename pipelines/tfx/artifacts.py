@@ -40,12 +40,12 @@ def scatter(data_dir: Path, *, examples: str, transform_graph: str, item_table: 
     """
     to_examples, to_graph = reachable(examples), reachable(transform_graph)
     for split in SPLITS:
-        _move(data_dir / "examples" / split, to_examples / f"Split-{split}")
+        move_content(data_dir / "examples" / split, to_examples / f"Split-{split}")
     (data_dir / "examples").rmdir()
-    _move(data_dir / "transform_graph" / "query", to_graph)
-    _move(data_dir / "transform_graph" / "item", to_graph / "item")
+    move_content(data_dir / "transform_graph" / "query", to_graph)
+    move_content(data_dir / "transform_graph" / "item", to_graph / "item")
     (data_dir / "transform_graph").rmdir()
-    _move(data_dir, reachable(item_table))
+    move_content(data_dir, reachable(item_table))
     parts = json.dumps({"examples": examples, "item_table": item_table})
     write_text_atomically(to_graph / _PARTS, parts + "\n")
 
@@ -80,8 +80,8 @@ def gather(transform_graph: str, directory: Path) -> Path:
     return directory
 
 
-def _move(source: Path, target: Path) -> None:
-    """Into a directory that may exist and be empty, as TFX makes it."""
+def move_content(source: Path, target: Path) -> None:
+    """Moves all of a directory into one that may exist and be empty, as TFX makes it."""
     target.mkdir(parents=True, exist_ok=True)
     for child in source.iterdir():
         shutil.move(child, target / child.name)

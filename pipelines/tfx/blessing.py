@@ -10,16 +10,17 @@ from typing import Any
 
 from tfx import types
 from tfx.components.evaluator import constants
+from tfx.components.util import model_utils
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 from tfx.utils import io_utils, path_utils
 
 from pipelines.config import RunConfig
-from pipelines.gates import GatesConfig, check, is_blessed
+from pipelines.gates import Check, GatesConfig, check, is_blessed
 from pipelines.tfx.artifacts import gather
+from pipelines.tfx.earlier import Earlier
 from pipelines.tfx.progress import LOG
 from pipelines.tfx.sections import parse, sections_of
-from pipelines.tfx.training import SOURCES
 from preprocessing.locations import reachable
 from preprocessing.progress import Stages
 from trainer.config import TrainerSections
@@ -45,16 +46,20 @@ class Executor(base_executor.BaseExecutor):
         gates = GatesConfig.model_validate_json(exec_properties["gates"])
         model = artifact_utils.get_single_instance(input_dict["model"])
         blessed = next(iter(input_dict.get("blessed_model") or ()), None)
+        serves = model_utils.is_infra_validated(
+            artifact_utils.get_single_instance(input_dict["infra_blessing"])
+        )
         evaluation = artifact_utils.get_single_uri(input_dict["evaluation"])
         metrics = json.loads(io_utils.read_string_file(f"{evaluation}/{METRICS}"))
         before = None
         compared = (gates.max_drop_overall, gates.max_drop_tail) != (None, None)
-        if compared and blessed is not None and blessed.uri != model.uri:
+        if serves and compared and blessed is not None and blessed.uri != model.uri:
             config = parse(TrainerSections, exec_properties["config"])
             graph = artifact_utils.get_single_uri(input_dict["transform_graph"])
             before = {"made": metrics["made"], **_measured(config, graph, blessed.uri)}
         index = read_description(reachable(path_utils.serving_model_path(model.uri)))["index"]
-        checks = check(metrics, before, index, gates)
+        answers = Check("the export loads and answers", "1", float(serves), serves)
+        checks = [answers, *check(metrics, before, index, gates)]
         for each in checks:
             level, verdict = (logging.INFO, "kept") if each.passed else (logging.ERROR, "not kept")
             LOG.log(level, "gate %s: %s", verdict, each)
@@ -69,18 +74,12 @@ def _measured(config: TrainerSections, transform_graph: str, blessed: str) -> di
     from trainer.continuation import Previous, as_it_was, carried_over
     from trainer.evaluate import collect
 
-    sources = json.loads(io_utils.read_string_file(f"{blessed}/{SOURCES}"))
     alone = config.evaluate.model_copy(update={"baselines": []})
     with tempfile.TemporaryDirectory() as scratch:
         data_dir = gather(transform_graph, Path(scratch) / "data")
-        previous = Previous(
-            gather(sources["transform_graph"], Path(scratch) / "earlier"),
-            reachable(sources["model_run"]),
-            fingerprint=blessed,
-            until=None,
-        )
-        before = as_it_was(config.model_copy(update={"evaluate": alone}), sources["config"])
-        model, _ = carried_over(before, data_dir, previous)
+        earlier = Earlier.of(blessed, Path(scratch) / "earlier")
+        before = as_it_was(config.model_copy(update={"evaluate": alone}), earlier.config)
+        model, _ = carried_over(before, data_dir, Previous.open(earlier.work_dir))
         return collect(before, data_dir, model, Stages())
 
 
@@ -108,6 +107,7 @@ class RecallGateSpec(component_spec.ComponentSpec):
     INPUTS = {  # noqa: RUF012
         "model": component_spec.ChannelParameter(type=standard_artifacts.Model),
         "evaluation": component_spec.ChannelParameter(type=standard_artifacts.ModelEvaluation),
+        "infra_blessing": component_spec.ChannelParameter(type=standard_artifacts.InfraBlessing),
         "transform_graph": component_spec.ChannelParameter(type=standard_artifacts.TransformGraph),
         "blessed_model": component_spec.ChannelParameter(
             type=standard_artifacts.Model, optional=True
@@ -119,7 +119,7 @@ class RecallGateSpec(component_spec.ComponentSpec):
 
 
 class RecallGate(base_component.BaseComponent):
-    """Blesses a model that passes every gate.
+    """Blesses a model that serves and passes every gate: later runs compare with it, or go on from it.
 
     The blessed model before it is measured anew on this run's data: two figures from different
     days compare the days. Where that is this very model, there is nothing to compare.
@@ -134,6 +134,7 @@ class RecallGate(base_component.BaseComponent):
         *,
         model: types.BaseChannel,
         evaluation: types.BaseChannel,
+        infra_blessing: types.BaseChannel,
         transform_graph: types.BaseChannel,
         blessed_model: types.BaseChannel | None = None,
     ) -> None:
@@ -144,6 +145,7 @@ class RecallGate(base_component.BaseComponent):
                 gates=config.gates.model_dump_json(),
                 model=model,
                 evaluation=evaluation,
+                infra_blessing=infra_blessing,
                 transform_graph=transform_graph,
                 blessed_model=blessed_model,
                 blessing=types.Channel(type=standard_artifacts.ModelBlessing),

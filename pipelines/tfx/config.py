@@ -23,6 +23,11 @@ class PipelineConfig(Section):
         description="curated schema.pbtxt that the examples are held against; default: inferred "
         "from this run's examples, which finds nothing wrong with themselves",
     )
+    continue_blessed: bool = Field(
+        False,
+        description="train on from the model that was blessed last, with the events since its "
+        "validation split, instead of from scratch",
+    )
     image: str | None = Field(
         None,
         description="container with Longtail for Vertex AI Pipelines, e.g. REGION-docker.pkg.dev/...",

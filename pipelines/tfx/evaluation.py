@@ -10,7 +10,7 @@ from tfx import types
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 
-from pipelines.tfx.artifacts import gather
+from pipelines.tfx.artifacts import gather, move_content
 from pipelines.tfx.sections import parse, sections_of
 from preprocessing.locations import reachable
 from trainer.config import TrainerSections
@@ -30,12 +30,13 @@ class Executor(base_executor.BaseExecutor):
 
         self._log_startup(input_dict, output_dict, exec_properties)
         config = parse(TrainerSections, exec_properties["config"])
-        evaluation = reachable(artifact_utils.get_single_uri(output_dict["evaluation"]))
         with tempfile.TemporaryDirectory() as scratch:
             graph = artifact_utils.get_single_uri(input_dict["transform_graph"])
             data_dir = gather(graph, Path(scratch) / "data")
             run = reachable(artifact_utils.get_single_uri(input_dict["model_run"]))
-            evaluate(config, data_dir, run, evaluation, command="longtail pipeline run")
+            made = Path(scratch) / "evaluation"
+            evaluate(config, data_dir, run, made, command="longtail pipeline run")
+            move_content(made, reachable(artifact_utils.get_single_uri(output_dict["evaluation"])))
 
 
 class RecallEvaluationSpec(component_spec.ComponentSpec):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tfx import components, types
+from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
 from tfx.dsl.components.common.resolver import Resolver
@@ -62,11 +63,7 @@ def create_pipeline(
     Raises:
       LongtailError: a source does not exist, or the configuration continues another run.
     """
-    if config.train.continue_from is not None:
-        raise LongtailError(
-            "train.continue_from: expected none in a pipeline, whose artifacts are not those of a "
-            f"run, received {config.train.continue_from}; use longtail run --continue-from"
-        )
+    _check_continuation(config)
     made = Preprocessing(config, log=log.outputs["examples"] if log else None)
     examples, graph = made.outputs["examples"], made.outputs["transform_graph"]
     statistics = components.StatisticsGen(examples=examples, exclude_splits=_UNCHECKED)
@@ -76,7 +73,7 @@ def create_pipeline(
             statistics=statistics.outputs["statistics"], exclude_splits=_UNCHECKED
         )
     else:
-        schema = components.ImportSchemaGen(schema_file=config.pipeline.schema_file)
+        schema = ImportSchemaGen(schema_file=config.pipeline.schema_file)
     anomalies = components.ExampleValidator(
         statistics=statistics.outputs["statistics"],
         schema=schema.outputs["schema"],
@@ -91,32 +88,34 @@ def create_pipeline(
         serving_log=config.pipeline.serving_log,
         drift_threshold=config.pipeline.drift_threshold,
     )
-    trainer = components.Trainer(
-        run_fn=RUN_FN,
-        examples=examples,
-        transform_graph=graph,
-        schema=schema.outputs["schema"],
-        train_args=trainer_pb2.TrainArgs(splits=["train"]),
-        eval_args=trainer_pb2.EvalArgs(splits=["validation"]),
-        custom_config=custom_config(config),
-    )
-    trainer.add_upstream_node(gate)
     blessed = Resolver(
         strategy_class=LatestBlessedModelStrategy,
         model=types.Channel(type=standard_artifacts.Model),
         model_blessing=types.Channel(type=standard_artifacts.ModelBlessing),
     ).with_id("LatestBlessedModel")
+    trainer = components.Trainer(
+        run_fn=RUN_FN,
+        examples=examples,
+        transform_graph=graph,
+        schema=schema.outputs["schema"],
+        base_model=blessed.outputs["model"] if config.pipeline.continue_blessed else None,
+        train_args=trainer_pb2.TrainArgs(splits=["train"]),
+        eval_args=trainer_pb2.EvalArgs(splits=["validation"]),
+        custom_config=custom_config(config),
+    )
+    trainer.add_upstream_node(gate)
     evaluation = RecallEvaluation(
         config, model_run=trainer.outputs["model_run"], transform_graph=graph
     )
+    infra = InfraValidation(model=trainer.outputs["model"])
     verdict = RecallGate(
         config,
         model=trainer.outputs["model"],
         evaluation=evaluation.outputs["evaluation"],
+        infra_blessing=infra.outputs["blessing"],
         transform_graph=graph,
         blessed_model=blessed.outputs["model"],
     )
-    infra = InfraValidation(model=trainer.outputs["model"])
     pusher = components.Pusher(
         model=trainer.outputs["model"],
         model_blessing=verdict.outputs["blessing"],
@@ -128,8 +127,8 @@ def create_pipeline(
         custom_executor_spec=ExecutorClassSpec(WholePush),
     )
     nodes = [
-        made, statistics, schema, anomalies, gate, trainer,
-        evaluation, blessed, verdict, infra, pusher,
+        made, statistics, schema, anomalies, gate, blessed,
+        trainer, evaluation, infra, verdict, pusher,
     ]  # fmt: skip
     connection = metadata_path and metadata.sqlite_metadata_connection_config(metadata_path)
     return Pipeline(
@@ -140,3 +139,18 @@ def create_pipeline(
         metadata_connection_config=connection or None,
         beam_pipeline_args=list(beam_pipeline_args),
     )
+
+
+def _check_continuation(config: RunConfig) -> None:
+    if config.train.continue_from is not None:
+        raise LongtailError(
+            "train.continue_from: expected none in a pipeline, whose artifacts are not those of a "
+            f"run, received {config.train.continue_from}; pipeline.continue_blessed: true goes on "
+            "from the model that the pipeline blessed last"
+        )
+    method = config.preprocess.split.method
+    if config.pipeline.continue_blessed and method != "global_time":
+        raise LongtailError(
+            "pipeline.continue_blessed: expected preprocess.split.method global_time, received "
+            f"{method}; new events can only be told from old ones by time"
+        )

@@ -32,7 +32,10 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         if input_dict.get("log"):
             config = _reading(config, artifact_utils.get_single_uri(input_dict["log"]))
         out = {name: artifact_utils.get_single_instance(a) for name, a in output_dict.items()}
-        with tempfile.TemporaryDirectory(dir=reachable(out["item_table"].uri).parent) as scratch:
+        # Within what this execution owns: what a kill leaves is below no other artifact.
+        item_table = reachable(out["item_table"].uri)
+        item_table.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=item_table) as scratch:
             data_dir = Path(scratch) / "data"
             preprocess(config, data_dir, beam_options=self._beam_pipeline_args or ())
             scatter(

@@ -2,39 +2,41 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tfx.utils import io_utils
-
 import preprocessing.quiet  # noqa: F401  before anything that imports TensorFlow
 from pipelines.tfx.artifacts import gather
+from pipelines.tfx.earlier import Earlier, record_sources
+from pipelines.tfx.progress import LOG
 from pipelines.tfx.sections import parse
+from preprocessing.artifacts import read_manifest
 from preprocessing.locations import reachable
 from serving.config import ServingSections
 from serving.export import export
-from trainer.task import train
+from trainer.continuation import Previous
+from trainer.run_state import claimed_by
+from trainer.task import train, training_fingerprint
 
 if TYPE_CHECKING:
     from tfx.components.trainer.fn_args_utils import FnArgs
 
 RUN_FN = "pipelines.tfx.training.run_fn"
-SOURCES = "longtail.json"
-"""In the model's artifact: where its weights are and what they were trained on."""
 
 
 def run_fn(fn_args: FnArgs) -> None:
     """Trains on the artifacts and writes a SavedModel with index and warm-up requests.
 
-    Training goes on where a killed execution stood if TFX gives it the same directory again.
+    With a base model, which is the one that was blessed last, training goes on from it with the
+    events that are new since; where there are none it is taken as it is. Training that a killed
+    execution began is gone on with where its checkpoints stand.
 
     Args:
-      fn_args: of TFX; `transform_graph_path`, `model_run_dir`, `serving_model_dir` and
-        `custom_config` are read.
+      fn_args: of TFX; `transform_graph_path`, `model_run_dir`, `serving_model_dir`, `base_model`
+        and `custom_config` are read.
 
     Raises:
       LongtailError: data and configuration do not fit.
@@ -44,17 +46,55 @@ def run_fn(fn_args: FnArgs) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         data_dir = gather(fn_args.transform_graph_path, Path(scratch) / "data")
         model_dir = reachable(fn_args.model_run_dir)
-        train(config, data_dir, model_dir)
+        base = os.path.dirname(fn_args.base_model) if fn_args.base_model else None
+        earlier = Earlier.of(base, Path(scratch) / "earlier").work_dir if base else None
+        if earlier and _fingerprint(earlier / "data") == _fingerprint(data_dir):
+            LOG.info("no new events since %s was trained: it is taken as it is", base)
+            _copy(earlier / "model", model_dir)
+        else:
+            _train(config, data_dir, model_dir, earlier)
         version = export(config, data_dir, model_dir, Path(scratch) / "export")
         target = reachable(fn_args.serving_model_dir)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(os.fspath(version), target)
-    sources = {
-        "model_run": fn_args.model_run_dir,
-        "transform_graph": fn_args.transform_graph_path,
-        "config": config.model_dump(mode="json", include={"towers", "prior", "loss"}),
-    }
-    io_utils.write_string_file(f"{target.parent}/{SOURCES}", json.dumps(sources))
+    record_sources(
+        os.path.dirname(fn_args.serving_model_dir),
+        model_run=fn_args.model_run_dir,
+        transform_graph=fn_args.transform_graph_path,
+        config=config,
+    )
+
+
+def _train(config: ServingSections, data_dir: Path, model_dir: Path, earlier: Path | None) -> None:
+    """From scratch or from an earlier run; first takes what an execution like this one left."""
+    previous = None
+    if earlier:
+        section = config.train.model_copy(update={"continue_from": str(earlier)})
+        config = config.model_copy(update={"train": section})
+        previous = Previous.open(earlier).fingerprint
+    wanted = training_fingerprint(config, _fingerprint(data_dir), previous)
+    for other in model_dir.parent.iterdir():
+        if other != model_dir and claimed_by(other) == wanted:
+            LOG.info("taking over the training in %s", other)
+            _copy(other, model_dir)
+            break
+    train(config, data_dir, model_dir)
+
+
+def _copy(run: Path, model_dir: Path) -> None:
+    """Files of a training by links where the disk has them: none is written in place."""
+
+    def link(source: str, target: str) -> None:
+        try:
+            os.link(source, target)
+        except OSError:
+            shutil.copy2(source, target)
+
+    shutil.copytree(run, model_dir, copy_function=link, dirs_exist_ok=True)
+
+
+def _fingerprint(data_dir: Path) -> str:
+    return str((read_manifest(data_dir) or {})["fingerprint"])
 
 
 def custom_config(config: ServingSections) -> dict[str, str]:

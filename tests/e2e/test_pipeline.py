@@ -3,51 +3,49 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 
-from pipelines import config as configuration
-from pipelines.tfx.local import LOG
+from pipelines.gates import GatesConfig
 from serving.export import newest_version
 
 pytest.importorskip("tfx")
-QUICK = ("train.max_epochs=2", "evaluate.baselines=[popularity]", "gates.k=10")
-_DEADLINE = 300.0
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import schema_pb2
+from tfx.types import standard_artifacts
+
+from pipelines.tfx import blessing as blessing_gate
+from pipelines.tfx.local import LOG
+from tests.e2e import kill_each
+from tests.e2e.piped import QUICK, artifact, results, run, words
 
 
-def command(config: Path, work_dir: Path, *overrides: str) -> list[str]:
-    words = [sys.executable, "-m", "pipelines.cli", "pipeline", "run", str(config)]
-    for override in (f"work_dir={work_dir}", *QUICK, *overrides):
-        words += ["--set", override]
-    return words
+class Whole(NamedTuple):
+    """A run that nobody killed, and what it came to before others followed it."""
 
-
-def run(config: Path, work_dir: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(config, work_dir, *overrides), capture_output=True, text=True, timeout=_DEADLINE
-    )
-
-
-def artifact(work_dir: Path, node: str, name: str, which: Callable[..., Path] = max) -> Path:
-    """The newest artifact of a component; by `min` the first."""
-    return which((work_dir / "tfx" / node / name).iterdir(), key=lambda path: int(path.name))
+    work_dir: Path
+    results: dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def work_dir(tmp_path_factory: pytest.TempPathFactory, shop_config: Path) -> Path:
-    """The shop after its first run."""
+def whole(tmp_path_factory: pytest.TempPathFactory, shop_config: Path) -> Whole:
+    """The shop's first run, by a process of its own."""
     directory = tmp_path_factory.mktemp("pipeline")
-    first = run(shop_config, directory)
+    command = [sys.executable, "-m", "pipelines.cli", *words(shop_config, directory)]
+    first = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert first.returncode == 0, first.stderr
     assert "pushed" in first.stdout
-    return directory
+    return Whole(directory, results(directory))
+
+
+@pytest.fixture
+def work_dir(whole: Whole) -> Path:
+    """Where the first run took place."""
+    return whole.work_dir
 
 
 def test_the_pushed_version_serves_and_artifacts_are_tfx_s_own(work_dir: Path) -> None:
@@ -78,16 +76,12 @@ def test_a_second_run_takes_everything_from_the_cache_and_pushes_no_twin(
 ) -> None:
     before = newest_version(work_dir / "export" / "shop")
     again = run(shop_config, work_dir)
-    assert again.returncode == 0, again.stderr
+    assert again.code == 0, again.err
     assert newest_version(work_dir / "export" / "shop") == before
-    for node in (
-        "Preprocessing",
-        "StatisticsGen",
-        "Trainer",
-        "RecallEvaluation",
-        "InfraValidation",
-    ):
-        assert f"{node} from the cache" in again.stdout
+    for node in kill_each.NODES:
+        if node not in ("LatestBlessedModel", "RecallGate", "Pusher"):
+            assert f"{node} from the cache" in again.out
+    # There is a blessed model now, which the gate asks for: this very one, so there is no twin.
 
 
 def test_a_model_made_worse_is_neither_blessed_nor_pushed(
@@ -95,8 +89,8 @@ def test_a_model_made_worse_is_neither_blessed_nor_pushed(
 ) -> None:
     before = newest_version(work_dir / "export" / "shop")
     worse = run(shop_config, work_dir, "train.learning_rate=1e-7", "train.max_epochs=1")
-    assert worse.returncode == 0, worse.stderr
-    assert "gate not kept: recall@10/new overall against the blessed model" in worse.stdout
+    assert worse.code == 0, worse.err
+    assert "gate not kept: recall@10/new overall against the blessed model" in worse.out
     assert newest_version(work_dir / "export" / "shop") == before
     blessing = artifact(work_dir, "RecallGate", "blessing")
     assert (blessing / "NOT_BLESSED").is_file()
@@ -111,127 +105,61 @@ def test_drift_between_training_and_serving_stops_the_pipeline(
     lines = [{"customer": "C9999", "channel": "kiosk", "history": ["A0001"]} for _ in range(200)]
     log.write_text("".join(json.dumps(line) + "\n" for line in lines))
     stopped = run(shop_config, work_dir, f"pipeline.serving_log={log}")
-    assert stopped.returncode == 1
-    assert "anomaly in served customer" in stopped.stdout
+    assert stopped.code == 1
+    assert "anomaly in served customer" in stopped.out
     assert "Jensen-Shannon" in (work_dir / "tfx" / LOG).read_text()
-    assert "pipeline.drift_threshold" in stopped.stderr
+    assert "pipeline.drift_threshold" in stopped.err
 
 
-@pytest.mark.parametrize("node", ["Trainer", "Pusher"])
-def test_a_killed_run_goes_on_to_the_same_artifacts(
-    node: str, work_dir: Path, shop_config: Path, tmp_path: Path
+def test_a_run_that_is_killed_in_every_component_ends_with_the_same_artifacts(
+    shop_config: Path, whole: Whole, tmp_path: Path
 ) -> None:
-    with (tmp_path / "out").open("w") as out:
-        process = subprocess.Popen(command(shop_config, tmp_path), stdout=out, stderr=out)
-        log, deadline = tmp_path / "tfx" / LOG, time.monotonic() + _DEADLINE
-        while not (log.is_file() and f"Component {node} is running" in log.read_text()):
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.05)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    there = newest_version(tmp_path / "export" / "shop")
-    if node != "Pusher":
-        assert there is None
-    # A push takes a moment: the kill may come after the rename, never between.
-    assert there is None or (there / "assets.extra" / "blessing.json").is_file()
-    again = run(shop_config, tmp_path)
-    assert again.returncode == 0, again.stderr
-    wanted, received = (
-        json.loads(
-            (artifact(d, "RecallEvaluation", "evaluation", min) / "metrics.json").read_text()
-        )
-        for d in (work_dir, tmp_path)
-    )
-    assert received["made"]["fingerprint"] == wanted["made"]["fingerprint"]
-    assert (
-        received["splits"]["test"]["rankers"]["model"]
-        == wanted["splits"]["test"]["rankers"]["model"]
-    )
-    pushed = newest_version(tmp_path / "export" / "shop")
-    assert pushed is not None
-    assert [p for p in pushed.parent.iterdir() if p.name.startswith(".")] == []
+    command = [sys.executable, "-m", "tests.e2e.kill_each", str(shop_config)]
+    command += [f"work_dir={tmp_path}", *QUICK]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr + done.stdout
+    for node in kill_each.NODES:
+        assert f"killed in {node}" in done.stdout
+    wanted, received = whole.results, results(tmp_path)
+    assert wanted["labels"] == 1 and wanted["left"] == []
+    assert {name for name in wanted if wanted[name] != received[name]} == set()
 
 
-def test_a_source_without_files_is_refused_before_any_work(
-    shop_config: Path, tmp_path: Path
+def test_an_anomaly_in_the_examples_stops_the_pipeline_before_training(
+    whole: Whole, shop_config: Path, tmp_path: Path
 ) -> None:
-    refused = run(shop_config, tmp_path, "data.interactions.path=nowhere/*.csv")
-    assert refused.returncode == 2
-    assert "no file matches nowhere/*.csv" in refused.stderr
-    assert not (tmp_path / "tfx" / LOG).exists()
+    schema = tmp_path / "schema.pbtxt"
+    inferred = artifact(whole.work_dir, "SchemaGen", "schema") / "schema.pbtxt"
+    parsed = text_format.Parse(inferred.read_text(), schema_pb2.Schema())
+    channel = next(feature for feature in parsed.feature if feature.name == "channel")
+    channel.int_domain.min, channel.int_domain.max = 0, 1
+    schema.write_text(text_format.MessageToString(parsed))
+    trained = len(list((whole.work_dir / "tfx" / "Trainer" / "model").iterdir()))
+    stopped = run(shop_config, whole.work_dir, f"pipeline.schema_file={schema}")
+    assert stopped.code == 1
+    assert "anomaly in train, channel" in stopped.out
+    assert "anomaly in train, channel" in (whole.work_dir / "tfx" / LOG).read_text()
+    assert "repair the source" in stopped.err
+    assert len(list((whole.work_dir / "tfx" / "Trainer" / "model").iterdir())) == trained
 
 
-def test_vertex_is_refused_without_its_section(shop_config: Path, tmp_path: Path) -> None:
-    words = [*command(shop_config, tmp_path), "--runner", "vertex"]
-    refused = subprocess.run(words, capture_output=True, text=True, timeout=_DEADLINE)
-    assert refused.returncode == 2
-    assert "vertex: expected a section with project, region and staging_bucket" in refused.stderr
-
-
-def test_paths_of_a_pipeline_lie_below_the_work_dir(shop_config: Path) -> None:
-    _, paths = configuration.load(shop_config)
-    assert paths.tfx.parent == paths.work_dir
-
-
-def test_the_log_may_come_as_an_examples_artifact(shop_config: Path, tmp_path: Path) -> None:
-    """What an ExampleGen wrote: compressed tf.train.Examples below Split-train and Split-eval."""
-    import csv
-
-    import tensorflow as tf
-    from tfx.types import standard_artifacts
-
-    from pipelines.tfx.artifacts import ItemTable, gather
-    from pipelines.tfx.preprocessing import Executor
-    from pipelines.tfx.sections import sections_of
-    from preprocessing.artifacts import read_manifest
-    from preprocessing.config import DataSections
-
-    with (shop_config.parent / "orders.csv").open(newline="") as orders:
-        rows = list(csv.DictReader(orders))
-    whole = [row for row in rows if None not in row.values()]
-    options = tf.io.TFRecordOptions(compression_type="GZIP")
-    for at, split in enumerate(("Split-train", "Split-eval")):
-        (tmp_path / "log" / split).mkdir(parents=True)
-        path = str(tmp_path / "log" / split / "data_tfrecord-00000-of-00001.gz")
-        with tf.io.TFRecordWriter(path, options) as writer:
-            for row in whole[at::2]:
-                feature = {
-                    name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value.encode()]))
-                    for name, value in row.items()
-                    if value
-                }
-                example = tf.train.Example(features=tf.train.Features(feature=feature))
-                writer.write(example.SerializeToString())
-    kinds = {
-        "examples": standard_artifacts.Examples,
-        "transform_graph": standard_artifacts.TransformGraph,
-        "item_table": ItemTable,
-    }
-    made = {name: kind() for name, kind in kinds.items()}
-    for name, each in made.items():
-        each.uri = str(tmp_path / name)
-    log = standard_artifacts.Examples()
-    log.uri = str(tmp_path / "log")
-    config, _ = configuration.load(shop_config)
-    properties = {"config": sections_of(config, DataSections), "sources": ""}
-    Executor().Do({"log": [log]}, {name: [each] for name, each in made.items()}, properties)
-    manifest = read_manifest(gather(made["transform_graph"].uri, tmp_path / "data"))
-    assert manifest is not None
-    assert manifest["counts"]["rows"] == len(whole)
-    assert manifest["counts"]["train_examples"] > 1_000
-
-
-def test_metadata_of_another_version_are_refused_before_any_work(
-    shop_config: Path, tmp_path: Path
-) -> None:
-    import sqlite3
-
-    (tmp_path / "tfx").mkdir()
-    with sqlite3.connect(tmp_path / "tfx" / "metadata.sqlite") as database:
-        database.execute("CREATE TABLE MLMDEnv (schema_version INTEGER PRIMARY KEY)")
-        database.execute("INSERT INTO MLMDEnv VALUES (999)")
-    database.close()
-    refused = run(shop_config, tmp_path)
-    assert refused.returncode == 2
-    assert "expected metadata of ml-metadata" in refused.stderr
-    assert not (tmp_path / "tfx" / LOG).exists()
+def test_a_model_that_does_not_serve_is_not_blessed(whole: Whole, tmp_path: Path) -> None:
+    """Else the next run would compare with it, or go on from it."""
+    inputs = {}
+    for name, kind, node in (
+        ("model", standard_artifacts.Model, "Trainer"),
+        ("evaluation", standard_artifacts.ModelEvaluation, "RecallEvaluation"),
+        ("transform_graph", standard_artifacts.TransformGraph, "Preprocessing"),
+        ("infra_blessing", standard_artifacts.InfraBlessing, "InfraValidation"),
+    ):
+        inputs[name] = [kind()]
+        at = "blessing" if name == "infra_blessing" else name
+        inputs[name][0].uri = str(artifact(whole.work_dir, node, at))
+    blessing = standard_artifacts.ModelBlessing()
+    blessing.uri = str(tmp_path)
+    for serves, marked in ((0, "NOT_BLESSED"), (1, "BLESSED")):
+        inputs["infra_blessing"][0].set_int_custom_property("blessed", serves)
+        properties = {"config": "{}", "gates": GatesConfig(k=10).model_dump_json()}
+        blessing_gate.Executor().Do(inputs, {"blessing": [blessing]}, properties)
+        assert blessing.get_int_custom_property("blessed") == serves
+        assert (tmp_path / marked).is_file()

@@ -71,6 +71,18 @@ def test_the_compiled_pipeline_is_the_golden_one(loaded: tuple[RunConfig, Paths]
     assert "DataGate" in tasks["Trainer"]["dependentTasks"]
 
 
+def test_a_continued_training_asks_for_the_blessed_model(loaded: tuple[RunConfig, Paths]) -> None:
+    from pipelines.tfx.vertex import compile_pipeline
+
+    config, paths = loaded
+    section = config.pipeline.model_copy(update={"continue_blessed": True})
+    config = config.model_copy(update={"pipeline": section})
+    spec = json.loads(compile_pipeline(config, paths, Console(quiet=True)).read_text())
+    trainer = spec["pipelineSpec"]["root"]["dag"]["tasks"]["Trainer"]
+    base = trainer["inputs"]["artifacts"]["base_model"]["taskOutputArtifact"]
+    assert base["producerTask"].startswith("LatestBlessedModel")
+
+
 def test_a_submission_names_bucket_account_and_labels(loaded: tuple[RunConfig, Paths]) -> None:
     from google.cloud import aiplatform_v1
 

@@ -1,0 +1,73 @@
+"""`longtail pipeline run` on the shop, and what it leaves."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow.parquet as pq
+
+from pipelines.cli import main
+from serving.export import newest_version
+from serving.export_dir import read_labels
+from trainer.keras_gate import tf
+
+QUICK = ("train.max_epochs=2", "evaluate.baselines=[popularity]", "gates.k=10")
+
+
+class Ended(NamedTuple):
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+def words(config: Path, work_dir: Path, *overrides: str) -> list[str]:
+    settings = (f"work_dir={work_dir}", *QUICK, *overrides)
+    return ["pipeline", "run", str(config), *(w for s in settings for w in ("--set", s))]
+
+
+def run(config: Path, work_dir: Path, *overrides: str, runner: str = "local") -> Ended:
+    """Within this process, where TFX is imported once."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main([*words(config, work_dir, *overrides), "--runner", runner])
+    return Ended(code, out.getvalue(), err.getvalue())
+
+
+def artifact(work_dir: Path, node: str, name: str) -> Path:
+    """The newest artifact of a component."""
+    return max((work_dir / "tfx" / node / name).iterdir(), key=lambda path: int(path.name))
+
+
+def results(work_dir: Path) -> dict[str, Any]:
+    """What a run comes to: the newest artifacts of every component, and what is served."""
+    graph = artifact(work_dir, "Preprocessing", "transform_graph")
+    table = artifact(work_dir, "Preprocessing", "item_table")
+    metrics = json.loads(
+        (artifact(work_dir, "RecallEvaluation", "evaluation") / "metrics.json").read_text()
+    )
+    served = newest_version(work_dir / "export" / "shop")
+    assert served is not None
+    return {
+        "data": json.loads((table / "manifest.json").read_text())["fingerprint"],
+        "items": pq.read_table(table / "items" / "items.parquet").to_pylist(),
+        "vocabularies": {
+            path.name: path.read_bytes() for path in (graph / "transform_fn" / "assets").iterdir()
+        },
+        "examples": [
+            sum(1 for _ in tf.data.TFRecordDataset([str(file) for file in sorted(split.iterdir())]))
+            for split in sorted(artifact(work_dir, "Preprocessing", "examples").iterdir())
+        ],
+        "schema": (artifact(work_dir, "SchemaGen", "schema") / "schema.pbtxt").read_text(),
+        "model": metrics["made"]["fingerprint"],
+        "figures": metrics["splits"]["test"]["rankers"]["model"],
+        "checks": (artifact(work_dir, "RecallGate", "blessing") / "checks.json").read_text(),
+        "weights": next((served / "variables").glob("*.data-*")).read_bytes(),
+        "labels": len(read_labels(str(served.parent))),
+        "left": [p.name for p in served.parent.iterdir() if p.name.startswith(".")],
+    }

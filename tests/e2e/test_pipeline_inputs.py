@@ -1,0 +1,97 @@
+"""What a pipeline starts from: bad input is refused before any work, and the log may be an artifact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipelines import config as configuration
+
+pytest.importorskip("tfx")
+from pipelines.tfx.local import LOG
+from tests.e2e.piped import run
+
+
+def test_a_source_without_files_is_refused_before_any_work(
+    shop_config: Path, tmp_path: Path
+) -> None:
+    refused = run(shop_config, tmp_path, "data.interactions.path=nowhere/*.csv")
+    assert refused.code == 2
+    assert "no file matches nowhere/*.csv" in refused.err
+    assert not (tmp_path / "tfx" / LOG).exists()
+
+
+def test_vertex_is_refused_without_its_section(shop_config: Path, tmp_path: Path) -> None:
+    refused = run(shop_config, tmp_path, runner="vertex")
+    assert refused.code == 2
+    assert "vertex: expected a section with project, region and staging_bucket" in refused.err
+
+
+def test_paths_of_a_pipeline_lie_below_the_work_dir(shop_config: Path) -> None:
+    _, paths = configuration.load(shop_config)
+    assert paths.tfx.parent == paths.work_dir
+
+
+def test_the_log_may_come_as_an_examples_artifact(shop_config: Path, tmp_path: Path) -> None:
+    """What an ExampleGen wrote: compressed tf.train.Examples below Split-train and Split-eval."""
+    import csv
+
+    import tensorflow as tf
+    from tfx.types import standard_artifacts
+
+    from pipelines.tfx.artifacts import ItemTable, gather
+    from pipelines.tfx.preprocessing import Executor
+    from pipelines.tfx.sections import sections_of
+    from preprocessing.artifacts import read_manifest
+    from preprocessing.config import DataSections
+
+    with (shop_config.parent / "orders.csv").open(newline="") as orders:
+        rows = list(csv.DictReader(orders))
+    whole = [row for row in rows if None not in row.values()]
+    options = tf.io.TFRecordOptions(compression_type="GZIP")
+    for at, split in enumerate(("Split-train", "Split-eval")):
+        (tmp_path / "log" / split).mkdir(parents=True)
+        path = str(tmp_path / "log" / split / "data_tfrecord-00000-of-00001.gz")
+        with tf.io.TFRecordWriter(path, options) as writer:
+            for row in whole[at::2]:
+                feature = {
+                    name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value.encode()]))
+                    for name, value in row.items()
+                    if value
+                }
+                example = tf.train.Example(features=tf.train.Features(feature=feature))
+                writer.write(example.SerializeToString())
+    kinds = {
+        "examples": standard_artifacts.Examples,
+        "transform_graph": standard_artifacts.TransformGraph,
+        "item_table": ItemTable,
+    }
+    made = {name: kind() for name, kind in kinds.items()}
+    for name, each in made.items():
+        each.uri = str(tmp_path / name)
+    log = standard_artifacts.Examples()
+    log.uri = str(tmp_path / "log")
+    config, _ = configuration.load(shop_config)
+    properties = {"config": sections_of(config, DataSections), "sources": ""}
+    Executor().Do({"log": [log]}, {name: [each] for name, each in made.items()}, properties)
+    manifest = read_manifest(gather(made["transform_graph"].uri, tmp_path / "data"))
+    assert manifest is not None
+    assert manifest["counts"]["rows"] == len(whole)
+    assert manifest["counts"]["train_examples"] > 1_000
+
+
+def test_metadata_of_another_version_are_refused_before_any_work(
+    shop_config: Path, tmp_path: Path
+) -> None:
+    import sqlite3
+
+    (tmp_path / "tfx").mkdir()
+    with sqlite3.connect(tmp_path / "tfx" / "metadata.sqlite") as database:
+        database.execute("CREATE TABLE MLMDEnv (schema_version INTEGER PRIMARY KEY)")
+        database.execute("INSERT INTO MLMDEnv VALUES (999)")
+    database.close()
+    refused = run(shop_config, tmp_path)
+    assert refused.code == 2
+    assert "expected metadata of ml-metadata" in refused.err
+    assert not (tmp_path / "tfx" / LOG).exists()
