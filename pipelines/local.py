@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from rich.console import Console
 
 from pipelines import datasets
 from pipelines.config import Paths, RunConfig
-from preprocessing.artifacts import read_manifest, write_text_atomically
+from preprocessing.artifacts import read_manifest
 from preprocessing.errors import LongtailError
 
 COMMAND = "longtail run"
@@ -56,25 +55,15 @@ def evaluate(
       console: for progress.
       version: whose index the report names; default: the newest.
     """
+    from pipelines.page import write_page
     from preprocessing.progress import Stages
-    from serving.export import newest_version, read_description
-    from trainer.data_checks import ANOMALIES
-    from trainer.evaluate import REPORT
+    from serving.export import newest_version
     from trainer.evaluate import evaluate as run
-    from trainer.report import render_html
 
     metrics = run(
         config, paths.data, paths.model, paths.evaluation, command=COMMAND, stages=Stages(console)
     )
-    version = version or newest_version(paths.export)
-    # The report names also what the evaluation knows nothing of: the index, oddities of the data.
-    index = read_description(version)["index"] if version else None
-    found = paths.statistics / ANOMALIES
-    anomalies = json.loads(found.read_text()) if found.is_file() else None
-    if index or anomalies is not None:
-        write_text_atomically(
-            paths.evaluation / REPORT, render_html(metrics, index, anomalies=anomalies)
-        )
+    write_page(paths, metrics, version or newest_version(paths.export))
     return metrics
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from pipelines.config import Paths, RunConfig
 from pipelines.gates import Check, check, is_blessed, refused
+from pipelines.page import record_checks, write_page
 from preprocessing.artifacts import whole_directory, write_text_atomically
 from preprocessing.errors import LongtailError, LongtailFailure
 from preprocessing.progress import Stages
@@ -23,8 +24,6 @@ from trainer.evaluate import METRICS, collect
 
 BLESSING = "blessing.json"
 """Beside longtail.json of a version that passed: its checks, and the run that it came from."""
-GATES = "gates.json"
-"""In the evaluation: the checks of the last judgement, passed or not."""
 
 
 def roll_out(
@@ -53,8 +52,8 @@ def roll_out(
     if not (version / ASSETS / BLESSING).is_file():
         checks = _judge(config, paths, version, metrics, Stages(console))
         _print(checks, console)
-        report = json.dumps([each.as_json() for each in checks], indent=2) + "\n"
-        write_text_atomically(paths.evaluation / GATES, report)
+        record_checks(paths, metrics, checks)
+        write_page(paths, metrics, version)
         if not is_blessed(checks):
             stays = f"label {label} stays at {blessed}" if blessed else "nothing is served"
             reasons = "; ".join(str(each) for each in refused(checks))

@@ -33,6 +33,7 @@ def render_html(
     index: Mapping[str, Any] | None = None,
     *,
     anomalies: Sequence[Mapping[str, str]] | None = None,
+    checks: Sequence[Mapping[str, Any]] | None = None,
 ) -> str:
     """The report as one self-contained page.
 
@@ -41,6 +42,8 @@ def render_html(
       index: figures of the index of an export (recall against exact search, latency ...), shown as
         given.
       anomalies: of the examples (`data_checks.check_data`); None where they were not checked.
+      checks: of the gates before a rollout (name, expected, received, passed); None where the model
+        was not judged.
 
     Raises:
       LongtailError: the extra `evaluation` is not installed.
@@ -78,6 +81,8 @@ def render_html(
         exposure_table=tables.exposure_table(rankings),
         als_table=tables.als_table(metrics["als"]),
         index_table=tables.flat_table("Index against exact search.", index) if index else None,
+        gates_table=tables.gates_table(checks) if checks else None,
+        blessed=all(check["passed"] for check in checks or ()),
         data_tables=tables.data_tables(metrics.get("data") or {}),
         seconds_table=tables.flat_table(
             "Seconds of this evaluation by stage.", metrics.get("seconds") or {}

@@ -107,6 +107,15 @@ def als_table(als: Json) -> Json | None:
     return {**table, "numbers_first": True}
 
 
+def gates_table(checks: Iterable[Mapping[str, Any]]) -> Json:
+    """Each threshold of the rollout, what was measured against it, and whether that is enough."""
+    rows = [
+        [c["name"], c["expected"], c["received"], "kept" if c["passed"] else "not kept"]
+        for c in checks
+    ]
+    return _table("What a served model has to show.", ["", "expected", "received", ""], rows)
+
+
 def data_tables(data: Json) -> list[Json]:
     """What the manifest of the data holds: a table a nested block, one for single values."""
     single = {key: value for key, value in data.items() if not isinstance(value, (dict, list))}

@@ -40,7 +40,8 @@ class Executor(base_executor.BaseExecutor):
     ) -> None:
         """See `RecallGate`."""
         from serving.export import read_description
-        from trainer.evaluate import METRICS
+        from trainer.evaluate import METRICS, REPORT
+        from trainer.report import render_html
 
         self._log_startup(input_dict, output_dict, exec_properties)
         gates = GatesConfig.model_validate_json(exec_properties["gates"])
@@ -64,8 +65,10 @@ class Executor(base_executor.BaseExecutor):
             level, verdict = (logging.INFO, "kept") if each.passed else (logging.ERROR, "not kept")
             LOG.log(level, "gate %s: %s", verdict, each)
         blessing = artifact_utils.get_single_instance(output_dict["blessing"])
-        found = json.dumps([each.as_json() for each in checks], indent=1)
-        io_utils.write_string_file(f"{blessing.uri}/{CHECKS}", found + "\n")
+        found = [each.as_json() for each in checks]
+        io_utils.write_string_file(f"{blessing.uri}/{CHECKS}", json.dumps(found, indent=1) + "\n")
+        page = render_html(metrics, index, checks=found)
+        io_utils.write_string_file(f"{blessing.uri}/{REPORT}", page)
         _mark(blessing, is_blessed(checks), model, blessed)
 
 

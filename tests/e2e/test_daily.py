@@ -135,8 +135,10 @@ def test_a_model_made_worse_is_neither_blessed_nor_pushed(
     assert "not blessed: recall@10/all overall against the blessed model" in said
     assert "label stable stays at 2" in said and len(said.strip().splitlines()) == 1
     assert shop.state() == ([1, 2], {"stable": 2})
-    checks = json.loads((shop.paths(3).evaluation / rollout.GATES).read_text())
-    assert not all(each["passed"] for each in checks)
+    judged = json.loads((shop.paths(3).evaluation / "gates.json").read_text())
+    assert not all(each["passed"] for each in judged["checks"])
+    page = (shop.paths(3).evaluation / "report.html").read_text()
+    assert "Not blessed" in page and "recall@10/all overall against the blessed model" in page
 
 
 def test_rollback_moves_the_label_and_the_server_follows(

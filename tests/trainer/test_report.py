@@ -263,3 +263,13 @@ def test_oddities_of_the_data_are_explained() -> None:
     assert "&lt;b&gt;channel" in page and "fax (~12%)" in page and "Oddities of the data" in page
     assert "None: presence" in report.render_html(metrics(), anomalies=[])
     assert "Oddities" not in report.render_html(metrics())
+
+
+def test_gates_are_told_with_what_was_measured() -> None:
+    kept = {"name": "recall", "expected": "at least .1", "received": 0.25, "passed": True}
+    failed = {"name": "tail", "expected": "at least .2", "received": None, "passed": False}
+    page = report.render_html(metrics(), checks=[kept])
+    assert "Blessed: every check is kept" in page and "0.2500" in page
+    page = report.render_html(metrics(), checks=[kept, failed])
+    assert "Not blessed" in page and "not kept" in page
+    assert 'id="gates"' not in report.render_html(metrics())
