@@ -110,10 +110,10 @@ def als_table(als: Json) -> Json | None:
 def gates_table(checks: Iterable[Mapping[str, Any]]) -> Json:
     """Each threshold of the rollout, what was measured against it, and whether that is enough."""
     rows = [
-        [c["name"], c["expected"], c["received"], "kept" if c["passed"] else "not kept"]
+        [c["name"], c["received"], "kept" if c["passed"] else "not kept", c["expected"]]
         for c in checks
     ]
-    return _table("What a served model has to show.", ["", "expected", "received", ""], rows)
+    return _table("What a served model has to show.", ["", "received", "", "expected"], rows)
 
 
 def data_tables(data: Json) -> list[Json]:
