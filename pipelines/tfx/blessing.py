@@ -18,7 +18,7 @@ from tfx.utils import io_utils, path_utils
 from pipelines.config import RunConfig
 from pipelines.gates import Check, GatesConfig, check, is_blessed
 from pipelines.tfx.artifacts import gather
-from pipelines.tfx.earlier import Earlier
+from pipelines.tfx.earlier import Earlier, Served
 from pipelines.tfx.progress import LOG
 from pipelines.tfx.sections import parse, sections_of
 from preprocessing.locations import reachable
@@ -54,10 +54,11 @@ class Executor(base_executor.BaseExecutor):
         metrics = json.loads(io_utils.read_string_file(f"{evaluation}/{METRICS}"))
         before = None
         compared = (gates.max_drop_overall, gates.max_drop_tail) != (None, None)
-        if serves and compared and blessed is not None and blessed.uri != model.uri:
+        base = blessed and Served.parse(exec_properties["served"]).standing(blessed.uri)
+        if serves and compared and base and base != model.uri:
             config = parse(TrainerSections, exec_properties["config"])
             graph = artifact_utils.get_single_uri(input_dict["transform_graph"])
-            before = {"made": metrics["made"], **_measured(config, graph, blessed.uri)}
+            before = {"made": metrics["made"], **_measured(config, graph, base)}
         index = read_description(reachable(path_utils.serving_model_path(model.uri)))["index"]
         answers = Check("the export loads and answers", "1", float(serves), serves)
         checks = [answers, *check(metrics, before, index, gates)]
@@ -106,6 +107,7 @@ class RecallGateSpec(component_spec.ComponentSpec):
     PARAMETERS = {  # noqa: RUF012  TFX reads them from the class
         "config": component_spec.ExecutionParameter(type=str),
         "gates": component_spec.ExecutionParameter(type=str),
+        "served": component_spec.ExecutionParameter(type=str),
     }
     INPUTS = {  # noqa: RUF012
         "model": component_spec.ChannelParameter(type=standard_artifacts.Model),
@@ -139,13 +141,18 @@ class RecallGate(base_component.BaseComponent):
         evaluation: types.BaseChannel,
         infra_blessing: types.BaseChannel,
         transform_graph: types.BaseChannel,
+        served: Served,
         blessed_model: types.BaseChannel | None = None,
     ) -> None:
-        """Takes the candidate with its figures, and the last blessed model if there is one."""
+        """Takes the candidate with its figures, and the last blessed model if there is one.
+
+        A model that was rolled back in `served` is not compared with: the one that serves is.
+        """
         super().__init__(
             spec=RecallGateSpec(
                 config=sections_of(config, TrainerSections),
                 gates=config.gates.model_dump_json(),
+                served=served.as_json(),
                 model=model,
                 evaluation=evaluation,
                 infra_blessing=infra_blessing,

@@ -4,18 +4,74 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tfx.utils import path_utils
+
+from pipelines.rollout import BLESSING
 from pipelines.tfx.artifacts import gather
+from pipelines.tfx.progress import LOG
 from preprocessing.artifacts import write_text_atomically
 from preprocessing.errors import LongtailError, LongtailFailure
 from preprocessing.locations import reachable
 from serving.config import ServingSections
+from serving.export import ASSETS, read_description
+from serving.export_dir import read_labels, withdrawn_versions
 
 _SOURCES = "longtail.json"
 """In the model's artifact: where its weights are and what they were trained on."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """Where the pipeline pushes to.
+
+    Attributes:
+      directory: the folder of versions.
+      label: that names the one in service.
+    """
+
+    directory: str
+    label: str
+
+    @classmethod
+    def parse(cls, text: str) -> Served:
+        """What `as_json` wrote."""
+        return cls(**json.loads(text))
+
+    def as_json(self) -> str:
+        """As a property of an execution."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    def standing(self, blessed: str) -> str:
+        """The model to compare with and to go on from, which a rollback changes.
+
+        Args:
+          blessed: URI of the model that was blessed last.
+
+        Returns:
+          `blessed`, or where that was rolled back the model of the version that the label names.
+
+        Raises:
+          LongtailError: no pipeline pushed that version.
+        """
+        folder = reachable(self.directory)
+        made = read_description(reachable(path_utils.serving_model_path(blessed)))["fingerprint"]
+        withdrawn = (folder / str(number) for number in withdrawn_versions(folder))
+        if all(read_description(path).get("fingerprint") != made for path in withdrawn):
+            return blessed
+        version = folder / str(read_labels(str(folder))[self.label])
+        LOG.info("%s was rolled back: version %s is compared with instead", blessed, version.name)
+        record = json.loads((version / ASSETS / BLESSING).read_text())
+        if "model" not in record:
+            raise LongtailError(
+                f"expected version {version} to be one that this pipeline pushed, since the model "
+                f"blessed last, {blessed}, was rolled back; received one of longtail run: take "
+                "another back by longtail rollback --to"
+            )
+        return str(record["model"])
 
 
 @dataclass(frozen=True)

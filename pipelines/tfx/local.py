@@ -15,6 +15,7 @@ from pipelines import datasets
 from pipelines.config import Paths, RunConfig
 from pipelines.tfx.pipeline import beam_arguments, create_pipeline
 from pipelines.tfx.progress import shown
+from preprocessing.artifacts import sole_writer
 from preprocessing.errors import LongtailError, LongtailFailure
 from serving.export import newest_version
 
@@ -33,7 +34,7 @@ def run(config: RunConfig, paths: Paths, console: Console) -> Path | None:
       The version that was pushed, None where the model was refused.
 
     Raises:
-      LongtailError: a source does not exist.
+      LongtailError: a source does not exist, or another run is at work there.
       LongtailFailure: a component failed; what was finished is kept.
     """
     datasets.fetch(config.data)
@@ -53,7 +54,7 @@ def run(config: RunConfig, paths: Paths, console: Console) -> Path | None:
     )
     started, log = time.perf_counter(), root / LOG
     try:
-        with shown(console, log):
+        with sole_writer(root), shown(console, log):
             LocalDagRunner().run(pipeline)
     except LongtailError as error:
         raise type(error)(

@@ -20,6 +20,7 @@ from tfx.types import standard_artifacts
 from pipelines.config import RunConfig
 from pipelines.tfx.blessing import RecallGate
 from pipelines.tfx.data_gate import DataGate
+from pipelines.tfx.earlier import Served
 from pipelines.tfx.evaluation import RecallEvaluation
 from pipelines.tfx.infra import InfraValidation
 from pipelines.tfx.preprocessing import Preprocessing
@@ -64,6 +65,7 @@ def create_pipeline(
       LongtailError: a source does not exist, or the configuration continues another run.
     """
     _check_continuation(config)
+    served = Served(push_directory, config.rollout.label)
     made = Preprocessing(config, log=log.outputs["examples"] if log else None)
     examples, graph = made.outputs["examples"], made.outputs["transform_graph"]
     statistics = components.StatisticsGen(examples=examples, exclude_splits=_UNCHECKED)
@@ -101,7 +103,7 @@ def create_pipeline(
         base_model=blessed.outputs["model"] if config.pipeline.continue_blessed else None,
         train_args=trainer_pb2.TrainArgs(splits=["train"]),
         eval_args=trainer_pb2.EvalArgs(splits=["validation"]),
-        custom_config=custom_config(config),
+        custom_config=custom_config(config, served if config.pipeline.continue_blessed else None),
     )
     trainer.add_upstream_node(gate)
     evaluation = RecallEvaluation(
@@ -114,6 +116,7 @@ def create_pipeline(
         evaluation=evaluation.outputs["evaluation"],
         infra_blessing=infra.outputs["blessing"],
         transform_graph=graph,
+        served=served,
         blessed_model=blessed.outputs["model"],
     )
     pusher = components.Pusher(
@@ -121,9 +124,9 @@ def create_pipeline(
         model_blessing=verdict.outputs["blessing"],
         infra_blessing=infra.outputs["blessing"],
         push_destination=pusher_pb2.PushDestination(
-            filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=push_directory)
+            filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=served.directory)
         ),
-        custom_config={"label": config.rollout.label},
+        custom_config={"label": served.label},
         custom_executor_spec=ExecutorClassSpec(WholePush),
     )
     nodes = [

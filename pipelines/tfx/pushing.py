@@ -54,7 +54,10 @@ class WholePush(executor.Executor):
         super().Do(input_dict, output_dict, hidden_properties)
         for version in hidden.glob("*"):
             blessing = reachable(artifact_utils.get_single_uri(input_dict["model_blessing"]))
-            record = {"checks": json.loads((blessing / CHECKS).read_text())}
+            record = {
+                "checks": json.loads((blessing / CHECKS).read_text()),
+                "model": artifact_utils.get_single_uri(input_dict["model"]),
+            }
             write_text_atomically(version / ASSETS / BLESSING, json.dumps(record, indent=2) + "\n")
             os.rename(version, base / version.name)
             pushed.set_string_custom_property(_DESTINATION, str(base / version.name))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import preprocessing.quiet  # noqa: F401  before anything that imports TensorFlow
 from pipelines.tfx.artifacts import gather
-from pipelines.tfx.earlier import Earlier, record_sources
+from pipelines.tfx.earlier import Earlier, Served, record_sources
 from pipelines.tfx.progress import LOG
 from pipelines.tfx.sections import parse
 from preprocessing.artifacts import read_manifest
@@ -30,9 +30,9 @@ RUN_FN = "pipelines.tfx.training.run_fn"
 def run_fn(fn_args: FnArgs) -> None:
     """Trains on the artifacts and writes a SavedModel with index and warm-up requests.
 
-    With a base model, which is the one that was blessed last, training goes on from it with the
-    events that are new since; where there are none it is taken as it is. Training that a killed
-    execution began is gone on with where its checkpoints stand.
+    With a base model, the one that was blessed last and not rolled back since, training goes on
+    from it with the events that are new since; where there are none it is taken as it is. Training
+    that a killed execution began is gone on with where its checkpoints stand.
 
     Args:
       fn_args: of TFX; `transform_graph_path`, `model_run_dir`, `serving_model_dir`, `base_model`
@@ -46,7 +46,10 @@ def run_fn(fn_args: FnArgs) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         data_dir = gather(fn_args.transform_graph_path, Path(scratch) / "data")
         model_dir = reachable(fn_args.model_run_dir)
-        base = os.path.dirname(fn_args.base_model) if fn_args.base_model else None
+        base = None
+        if fn_args.base_model:
+            served = Served.parse(fn_args.custom_config["served"])
+            base = served.standing(os.path.dirname(fn_args.base_model))
         earlier = Earlier.of(base, Path(scratch) / "earlier").work_dir if base else None
         if earlier and _fingerprint(earlier / "data") == _fingerprint(data_dir):
             LOG.info("no new events since %s was trained: it is taken as it is", base)
@@ -97,8 +100,9 @@ def _fingerprint(data_dir: Path) -> str:
     return str((read_manifest(data_dir) or {})["fingerprint"])
 
 
-def custom_config(config: ServingSections) -> dict[str, str]:
-    """What `run_fn` wants to be told by the Trainer."""
+def custom_config(config: ServingSections, served: Served | None) -> dict[str, str]:
+    """What `run_fn` wants to be told by the Trainer; `served` where there may be a base model."""
     from pipelines.tfx.sections import sections_of
 
-    return {"config": sections_of(config, ServingSections)}
+    told = {"config": sections_of(config, ServingSections)}
+    return told if served is None else {**told, "served": served.as_json()}

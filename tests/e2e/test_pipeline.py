@@ -159,7 +159,7 @@ def test_a_model_that_does_not_serve_is_not_blessed(whole: Whole, tmp_path: Path
     blessing.uri = str(tmp_path)
     for serves, marked in ((0, "NOT_BLESSED"), (1, "BLESSED")):
         inputs["infra_blessing"][0].set_int_custom_property("blessed", serves)
-        properties = {"config": "{}", "gates": GatesConfig(k=10).model_dump_json()}
+        properties = {"config": "{}", "gates": GatesConfig(k=10).model_dump_json(), "served": "{}"}
         blessing_gate.Executor().Do(inputs, {"blessing": [blessing]}, properties)
         assert blessing.get_int_custom_property("blessed") == serves
         assert (tmp_path / marked).is_file()

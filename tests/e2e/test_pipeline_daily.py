@@ -80,6 +80,21 @@ def test_a_training_that_is_there_is_not_repeated(
     assert last == first
 
 
+def test_after_a_rollback_the_model_that_serves_is_gone_on_from(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad, good = versions(root)[-1], versions(root)[-2]
+    assert main(["rollback", str(root / "day-1.yaml")]) == 0
+    assert read_labels(str(bad.parent)) == {"stable": int(good.name)}
+    capsys.readouterr()
+    assert run(root, 3) == 0
+    said = capsys.readouterr().out
+    assert f"was rolled back: version {good.name} is compared with instead" in said
+    behind = json.loads((good / "assets.extra" / "longtail.json").read_text())["made_from"]
+    assert trainings(root)[-1]["continued"]["from"] == behind["model"]
+    assert len(versions(root)) == 4 and "pushed" in said
+
+
 def test_new_events_need_a_boundary_in_time(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(root, 1, "preprocess.split={method: leave_one_out}") == 2
     assert "pipeline.continue_blessed: expected preprocess.split.method" in capsys.readouterr().err

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipelines import config as configuration
+from preprocessing.artifacts import sole_writer
 
 pytest.importorskip("tfx")
 from pipelines.tfx.local import LOG
@@ -31,6 +32,13 @@ def test_vertex_is_refused_without_its_section(shop_config: Path, tmp_path: Path
 def test_paths_of_a_pipeline_lie_below_the_work_dir(shop_config: Path) -> None:
     _, paths = configuration.load(shop_config)
     assert paths.tfx.parent == paths.work_dir
+
+
+def test_two_runs_at_once_are_refused(shop_config: Path, tmp_path: Path) -> None:
+    with sole_writer(tmp_path / "tfx"):
+        refused = run(shop_config, tmp_path)
+    assert refused.code == 2
+    assert "expected to write alone in" in refused.err
 
 
 def test_the_log_may_come_as_an_examples_artifact(shop_config: Path, tmp_path: Path) -> None:
