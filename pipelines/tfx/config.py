@@ -23,6 +23,11 @@ class PipelineConfig(Section):
         description="curated schema.pbtxt that the examples are held against; default: inferred "
         "from this run's examples, which finds nothing wrong with themselves",
     )
+    cache: bool = Field(
+        True,
+        description="whether a component with equal inputs is taken from an earlier run; false in a "
+        "compiled file that a schedule starts again and again: it holds the files as they were",
+    )
     continue_blessed: bool = Field(
         False,
         description="train on from the model that was blessed last, with the events since its "

@@ -46,7 +46,6 @@ def create_pipeline(
     metadata_path: str | None = None,
     beam_pipeline_args: Sequence[str] = (),
     log: BaseNode | None = None,
-    enable_cache: bool = True,
 ) -> Pipeline:
     """All components, made anew at each call: TFX binds a component to one pipeline.
 
@@ -59,7 +58,6 @@ def create_pipeline(
       metadata_path: SQLite file, where the runner has no metadata of its own.
       beam_pipeline_args: Beam's options, of preprocessing and statistics.
       log: an ExampleGen whose `examples` are the interactions, instead of `data.interactions`.
-      enable_cache: whether a component with equal inputs is skipped.
 
     Raises:
       LongtailError: a source does not exist, or the configuration continues another run.
@@ -138,7 +136,7 @@ def create_pipeline(
         pipeline_name=pipeline_name,
         pipeline_root=pipeline_root,
         components=[log, *nodes] if log else nodes,
-        enable_cache=enable_cache,
+        enable_cache=config.pipeline.cache,
         metadata_connection_config=connection or None,
         beam_pipeline_args=list(beam_pipeline_args),
     )

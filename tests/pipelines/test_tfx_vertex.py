@@ -83,6 +83,20 @@ def test_a_continued_training_asks_for_the_blessed_model(loaded: tuple[RunConfig
     assert base["producerTask"].startswith("LatestBlessedModel")
 
 
+def test_a_file_for_a_schedule_asks_for_no_cache(loaded: tuple[RunConfig, Paths]) -> None:
+    from pipelines.tfx.vertex import compile_pipeline
+
+    config, paths = loaded
+    section = config.pipeline.model_copy(update={"cache": False})
+    spec = compile_pipeline(
+        config.model_copy(update={"pipeline": section}), paths, Console(quiet=True)
+    )
+    tasks = json.loads(spec.read_text())["pipelineSpec"]["root"]["dag"]["tasks"]
+    assert not any(task.get("cachingOptions", {}).get("enableCache") for task in tasks.values())
+    golden = json.loads(GOLDEN.read_text())["pipelineSpec"]["root"]["dag"]["tasks"]
+    assert golden["Trainer"]["cachingOptions"]["enableCache"]
+
+
 def test_a_submission_names_bucket_account_and_labels(loaded: tuple[RunConfig, Paths]) -> None:
     from google.cloud import aiplatform_v1
 
