@@ -15,6 +15,7 @@ from trainer.config import TrainerSections
 from trainer.distribution import GONE, Alone, Callbacks, Span, resolver, run_periods
 from trainer.input_fn import TrainingData
 from trainer.keras_gate import tf
+from trainer.lookout import Lookout, answers
 from trainer.model import RecallModel
 
 _LOOK_SECONDS = 1.0
@@ -90,8 +91,14 @@ class Served(Alone):
 def serve(cluster: Cluster, config: TrainerSections, is_done: Callable[[], bool]) -> None:
     """A worker or a server: does what the coordinator asks, until the model is finished.
 
+    Args:
+      cluster: of which this process is a worker or a server.
+      config: that of the coordinator.
+      is_done: whether the coordinator has written the finished model.
+
     Raises:
       LongtailError: the coordinator is going to refuse the configuration.
+      LongtailFailure: the coordinator ended before, or never came (`trainer.lookout`).
     """
     _require_no_order(config)
     spec = tf.train.ClusterSpec({name: list(tasks) for name, tasks in cluster.jobs.items()})
@@ -99,7 +106,10 @@ def serve(cluster: Cluster, config: TrainerSections, is_done: Callable[[], bool]
         spec, job_name=cluster.task, task_index=cluster.index, protocol="grpc"
     )
     assert server.target
+    (address,) = cluster.jobs["chief"]
+    lookout = Lookout(address, time.monotonic())
     while not is_done():
+        lookout.note(answers(address), time.monotonic())
         time.sleep(_LOOK_SECONDS)
     time.sleep(_LINGER_SECONDS)
 

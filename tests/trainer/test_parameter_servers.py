@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,17 @@ from typing import Any
 import pytest
 
 from preprocessing.errors import LongtailError
-from tests.trainer.processes import cluster_of, entry_point, tails, tasks, wait
+from tests.trainer.processes import (
+    DIVERGING,
+    LONG,
+    checkpoint_of,
+    cluster_of,
+    entry_point,
+    start,
+    tails,
+    tasks,
+    wait,
+)
 from trainer.build import load_model
 from trainer.cluster import Cluster
 from trainer.config import TrainerSections
@@ -45,6 +56,48 @@ def test_a_model_of_shards_learns_and_is_loaded_by_one_process(
     model = load_model(config, data_dir, model_dir)
     best = max(record["recall@10/all"] for record in records)
     assert Validation(config, data_dir).figures(model)["recall@10/all"] == pytest.approx(best)
+
+
+def assert_ended_without_the_coordinator(logs: Path) -> None:
+    for name in ("worker0", "ps0", "ps1"):
+        said = (logs / f"{name}.txt").read_text()
+        assert "error: expected the coordinator (the chief in TF_CONFIG) at 127.0.0.1:" in said
+        assert "Traceback" not in said
+
+
+@pytest.mark.slow
+def test_a_failed_coordinator_ends_the_others(
+    data_dir: Path, configure: Configure, tmp_path: Path
+) -> None:
+    logs = tmp_path / "logs"
+    command = entry_point(configure(train=DIVERGING), data_dir, tmp_path)
+    with tasks(cluster_of(chief=1, worker=1, ps=2), command, logs) as started:
+        codes = wait(started, logs)
+    assert set(codes.values()) == {1}, tails(logs)
+    assert "error: the loss is not a number at step" in (logs / "chief0.txt").read_text()
+    assert_ended_without_the_coordinator(logs)
+
+
+@pytest.mark.slow
+def test_a_killed_coordinator_may_come_back_and_else_ends_the_others(
+    data_dir: Path, configure: Configure, tmp_path: Path
+) -> None:
+    logs, model_dir = tmp_path / "logs", tmp_path / "model"
+    cluster = cluster_of(chief=1, worker=1, ps=2)
+    command = entry_point(configure(train=LONG), data_dir, tmp_path)
+    with tasks(cluster, command, logs) as started:
+        reached = checkpoint_of(model_dir, 0, started, logs)
+        started["chief", 0].kill()
+        started["chief", 0].wait()
+        started["chief", 0] = start(cluster, "chief", 0, command, logs)
+        checkpoint_of(model_dir, reached, started, logs)
+        said = (logs / "chief0.txt").read_text()
+        assert int(said.partition("going on at step ")[2].split()[0]) >= reached
+        started["chief", 0].kill()
+        codes = wait(started, logs)
+    assert codes.pop(("chief", 0)) == -signal.SIGKILL
+    assert set(codes.values()) == {1}, tails(logs)
+    assert_ended_without_the_coordinator(logs)
 
 
 def test_shards_are_no_part_of_what_weights_depend_on(configure: Configure) -> None:

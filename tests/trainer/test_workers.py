@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,16 @@ import pytest
 from rich.console import Console
 
 from preprocessing.errors import LongtailError
-from tests.trainer.processes import cluster_of, document, entry_point, tails, tasks, wait
+from tests.trainer.processes import (
+    LONG,
+    checkpoint_of,
+    cluster_of,
+    document,
+    entry_point,
+    tails,
+    tasks,
+    wait,
+)
 from tests.trainer.synthetic import make_config
 from tests.trainer.worker_steps import trained
 from trainer.build import build_model, load_model
@@ -107,27 +115,6 @@ def test_two_workers_are_one_process_with_the_whole_batch(
     # Between the workers not even a bit may differ: they never compare notes.
     for key, value in found[0].items():
         np.testing.assert_array_equal(found[1][key], value, err_msg=key)
-
-
-LONG: dict[str, Any] = {
-    "max_epochs": 400,
-    "patience": 400,
-    "steps_per_execution": 1,
-    "checkpoint_every": 20,
-    "evaluations_per_epoch": 1,
-}
-
-
-def checkpoint_of(model_dir: Path, after: int, processes: Any, logs: Path) -> int:
-    """Waits for a checkpoint of more than `after` steps."""
-    deadline = time.monotonic() + 240
-    while True:
-        steps = [int(p.stem.partition("-")[2]) for p in model_dir.glob("checkpoints/*.index")]
-        if max(steps, default=0) > after:
-            return max(steps)
-        assert all(process.poll() is None for process in processes.values()), tails(logs)
-        assert time.monotonic() < deadline, tails(logs)
-        time.sleep(0.05)
 
 
 def test_a_dead_worker_ends_the_other_and_a_new_pair_goes_on(
