@@ -12,7 +12,7 @@ from typing import Any
 from preprocessing.errors import LongtailError, LongtailFailure
 from trainer.cluster import Cluster
 from trainer.config import TrainerSections
-from trainer.distribution import GONE, Alone, Callbacks, Span, resolver, run_periods
+from trainer.distribution import GONE, Alone, Callbacks, Span, connecting, resolver, run_periods
 from trainer.input_fn import TrainingData
 from trainer.keras_gate import tf
 from trainer.lookout import Lookout, answers
@@ -38,16 +38,18 @@ class Served(Alone):
 
         Raises:
           LongtailError: the configuration needs an order of the steps, of which there is none.
+          LongtailFailure: see `connecting`.
         """
         _require_no_order(config)
         # Else a call to a task that is gone waits for it without end.
         os.environ["GRPC_FAIL_FAST"] = "use_caller"
-        self._strategy = tf.distribute.ParameterServerStrategy(
-            resolver(cluster),
-            variable_partitioner=tf.distribute.experimental.partitioners.MinSizePartitioner(
-                min_shard_bytes=config.train.min_shard_bytes, max_shards=len(cluster.jobs["ps"])
-            ),
-        )
+        with connecting(cluster):
+            self._strategy = tf.distribute.ParameterServerStrategy(
+                resolver(cluster),
+                variable_partitioner=tf.distribute.experimental.partitioners.MinSizePartitioner(
+                    min_shard_bytes=config.train.min_shard_bytes, max_shards=len(cluster.jobs["ps"])
+                ),
+            )
         self._coordinator = tf.distribute.coordinator.ClusterCoordinator(self._strategy)
         self._per_execution = config.train.steps_per_execution
 
@@ -98,13 +100,15 @@ def serve(cluster: Cluster, config: TrainerSections, is_done: Callable[[], bool]
 
     Raises:
       LongtailError: the coordinator is going to refuse the configuration.
-      LongtailFailure: the coordinator ended before, or never came (`trainer.lookout`).
+      LongtailFailure: the coordinator ended before, or never came (`trainer.lookout`); or see
+        `connecting`.
     """
     _require_no_order(config)
     spec = tf.train.ClusterSpec({name: list(tasks) for name, tasks in cluster.jobs.items()})
-    server = tf.distribute.Server(
-        spec, job_name=cluster.task, task_index=cluster.index, protocol="grpc"
-    )
+    with connecting(cluster):
+        server = tf.distribute.Server(
+            spec, job_name=cluster.task, task_index=cluster.index, protocol="grpc"
+        )
     assert server.target
     (address,) = cluster.jobs["chief"]
     lookout = Lookout(address, time.monotonic())

@@ -81,7 +81,7 @@ def tasks(cluster: dict[str, list[str]], command: Command, logs: Path) -> Iterat
             process.wait()
 
 
-def wait(processes: Any, logs: Path, seconds: float = 400) -> dict[tuple[str, int], int]:
+def wait(processes: Processes, logs: Path, seconds: float = 400) -> dict[tuple[str, int], int]:
     deadline = time.monotonic() + seconds
     while any(process.poll() is None for process in processes.values()):
         if time.monotonic() > deadline:
@@ -91,16 +91,24 @@ def wait(processes: Any, logs: Path, seconds: float = 400) -> dict[tuple[str, in
     return {task: process.returncode for task, process in processes.items()}
 
 
-def checkpoint_of(model_dir: Path, after: int, processes: Any, logs: Path) -> int:
-    """Waits for a checkpoint of more than `after` steps, and returns its step."""
+def wait_until(is_so: Callable[[], bool], processes: Processes, logs: Path) -> None:
+    """Until something is so that the processes bring about, all of which go on."""
     deadline = time.monotonic() + 240
-    while True:
-        steps = [int(p.stem.partition("-")[2]) for p in model_dir.glob("checkpoints/*.index")]
-        if max(steps, default=0) > after:
-            return max(steps)
+    while not is_so():
         assert all(process.poll() is None for process in processes.values()), tails(logs)
         assert time.monotonic() < deadline, tails(logs)
         time.sleep(0.05)
+
+
+def checkpoint_of(model_dir: Path, after: int, processes: Processes, logs: Path) -> int:
+    """Waits for a checkpoint of more than `after` steps, and returns its step."""
+
+    def newest() -> int:
+        steps = [int(p.stem.partition("-")[2]) for p in model_dir.glob("checkpoints/*.index")]
+        return max(steps, default=0)
+
+    wait_until(lambda: newest() > after, processes, logs)
+    return newest()
 
 
 def tails(logs: Path) -> str:
@@ -112,7 +120,7 @@ def document(config: TrainerSections) -> dict[str, Any]:
     return plain
 
 
-def entry_point(config: TrainerSections, data_dir: Path, place: Path) -> Any:
+def entry_point(config: TrainerSections, data_dir: Path, place: Path) -> Command:
     """The command of every task."""
     path = place / "config.yaml"
     path.write_text(yaml.safe_dump(document(config)))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from preprocessing.errors import LongtailError
+from preprocessing.errors import LongtailError, LongtailFailure
 from tests.trainer.processes import (
     DIVERGING,
     LONG,
@@ -125,3 +126,11 @@ def test_what_needs_an_order_of_steps_is_refused_before_connecting(
         distribute(Cluster(jobs, "chief", 0), configure(**sections))
     with pytest.raises(LongtailError, match=f"parameter servers.*received .*{named}"):
         serve(Cluster(jobs, "ps", 0), configure(**sections), lambda: True)
+
+
+def test_an_address_that_another_program_has_is_told(configure: Configure) -> None:
+    with socket.create_server(("0.0.0.0", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        jobs = {"chief": ("127.0.0.1:1",), "worker": ("127.0.0.1:2",), "ps": (address,)}
+        with pytest.raises(LongtailFailure, match=f"expected ps 0 to listen at {address} .*free"):
+            serve(Cluster(jobs, "ps", 0), configure(), lambda: True)
