@@ -15,10 +15,9 @@ from trainer.config import TrainerSections
 from trainer.distribution import GONE, Alone, Callbacks, Span, connecting, resolver, run_periods
 from trainer.input_fn import TrainingData
 from trainer.keras_gate import tf
-from trainer.lookout import Lookout, answers
+from trainer.lookout import LOOK_SECONDS, Lookout, answers, wait_for_all
 from trainer.model import RecallModel
 
-_LOOK_SECONDS = 1.0
 _LINGER_SECONDS = 10.0
 """A coordinator on its way out still releases what it holds on the others, and waits for them."""
 
@@ -38,9 +37,11 @@ class Served(Alone):
 
         Raises:
           LongtailError: the configuration needs an order of the steps, of which there is none.
-          LongtailFailure: see `connecting`.
+          LongtailFailure: one of them has not come; or see `connecting`.
         """
         _require_no_order(config)
+        # TensorFlow would wait longer, and not say for whom.
+        wait_for_all(cluster)
         # Else a call to a task that is gone waits for it without end.
         os.environ["GRPC_FAIL_FAST"] = "use_caller"
         with connecting(cluster):
@@ -111,10 +112,10 @@ def serve(cluster: Cluster, config: TrainerSections, is_done: Callable[[], bool]
         )
     assert server.target
     (address,) = cluster.jobs["chief"]
-    lookout = Lookout(address, time.monotonic())
+    lookout = Lookout("the coordinator (chief 0)", address, time.monotonic())
     while not is_done():
         lookout.note(answers(address), time.monotonic())
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(LOOK_SECONDS)
     time.sleep(_LINGER_SECONDS)
 
 

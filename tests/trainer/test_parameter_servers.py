@@ -62,7 +62,7 @@ def test_a_model_of_shards_learns_and_is_loaded_by_one_process(
 def assert_ended_without_the_coordinator(logs: Path) -> None:
     for name in ("worker0", "ps0", "ps1"):
         said = (logs / f"{name}.txt").read_text()
-        assert "error: expected the coordinator (the chief in TF_CONFIG) at 127.0.0.1:" in said
+        assert "error: expected the coordinator (chief 0) of TF_CONFIG at 127.0.0.1:" in said
         assert "Traceback" not in said
 
 
