@@ -164,7 +164,7 @@ def _restored(config: TrainerSections, previous: Previous) -> tuple[RecallModel,
             _restore(tf.train.Checkpoint(negatives=own), newest)
         except (AssertionError, ValueError):  # yesterday's had none, or another size: start anew
             old.negatives.frequency = None
-    return old, int(old.optimizer.iterations)
+    return old, int(old.optimizer.iterations.numpy())
 
 
 def _restore(checkpoint: tf.train.Checkpoint, path: str) -> None:

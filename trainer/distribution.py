@@ -93,10 +93,12 @@ class Mirrored(Alone):
 
         Raises:
           LongtailError: a batch cannot be divided among the workers.
+          LongtailFailure: see `connecting`.
         """
         require_divisible(config, cluster.num_workers, "workers")
         self.is_chief, self._num_workers = cluster.is_chief, cluster.num_workers
-        strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver(cluster))
+        with connecting(cluster):
+            strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver(cluster))
         replicas = strategy.num_replicas_in_sync
         require_divisible(config, replicas, "replicas (devices of all workers)")
         local = replicas // cluster.num_workers
@@ -226,6 +228,24 @@ def require_divisible(config: TrainerSections, parts: int, unit: str) -> None:
                 f"{key}: expected a multiple of the {parts} {unit} in TF_CONFIG, which share it, "
                 f"received {size}; set it to {size - size % parts + parts}"
             )
+
+
+@contextlib.contextmanager
+def connecting(cluster: Cluster) -> Iterator[None]:
+    """Around what opens this task's address and looks for the other tasks.
+
+    Raises:
+      LongtailFailure: another program has the address, or a task that is needed never came.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        address = cluster.jobs[cluster.task][cluster.index]
+        raise LongtailFailure(
+            f"expected {cluster.task} {cluster.index} to listen at {address} and to reach the other "
+            f"tasks in TF_CONFIG, received {type(error).__name__} ({error.message.splitlines()[0]})"
+            ": see that the address is free and of this machine, and start all tasks together"
+        ) from error
 
 
 def resolver(cluster: Cluster) -> Any:

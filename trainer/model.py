@@ -113,8 +113,14 @@ class RecallModel(tfrs.Model):
         memory = config.negatives.memory
         if memory is None or memory.momentum is None:
             return None
-        follower = ItemTower(config.feature_list, sizes, config.towers, name="item_momentum")
-        follower.create_projection()
+
+        def untrained(create: Any, **options: Any) -> Any:
+            # Else the optimizer would keep an accumulator of every one of them.
+            return create(**{**options, "trainable": False})
+
+        with tf.variable_creator_scope(untrained):
+            follower = ItemTower(config.feature_list, sizes, config.towers, name="item_momentum")
+            follower.create_projection()
         return MomentumTower(self.item_tower, follower, memory.momentum)
 
     @property

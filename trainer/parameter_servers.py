@@ -12,12 +12,12 @@ from typing import Any
 from preprocessing.errors import LongtailError, LongtailFailure
 from trainer.cluster import Cluster
 from trainer.config import TrainerSections
-from trainer.distribution import GONE, Alone, Callbacks, Span, resolver, run_periods
+from trainer.distribution import GONE, Alone, Callbacks, Span, connecting, resolver, run_periods
 from trainer.input_fn import TrainingData
 from trainer.keras_gate import tf
+from trainer.lookout import LOOK_SECONDS, Lookout, answers, wait_for_all
 from trainer.model import RecallModel
 
-_LOOK_SECONDS = 1.0
 _LINGER_SECONDS = 10.0
 """A coordinator on its way out still releases what it holds on the others, and waits for them."""
 
@@ -37,16 +37,20 @@ class Served(Alone):
 
         Raises:
           LongtailError: the configuration needs an order of the steps, of which there is none.
+          LongtailFailure: one of them has not come; or see `connecting`.
         """
         _require_no_order(config)
+        # TensorFlow would wait longer, and not say for whom.
+        wait_for_all(cluster)
         # Else a call to a task that is gone waits for it without end.
         os.environ["GRPC_FAIL_FAST"] = "use_caller"
-        self._strategy = tf.distribute.ParameterServerStrategy(
-            resolver(cluster),
-            variable_partitioner=tf.distribute.experimental.partitioners.MinSizePartitioner(
-                min_shard_bytes=config.train.min_shard_bytes, max_shards=len(cluster.jobs["ps"])
-            ),
-        )
+        with connecting(cluster):
+            self._strategy = tf.distribute.ParameterServerStrategy(
+                resolver(cluster),
+                variable_partitioner=tf.distribute.experimental.partitioners.MinSizePartitioner(
+                    min_shard_bytes=config.train.min_shard_bytes, max_shards=len(cluster.jobs["ps"])
+                ),
+            )
         self._coordinator = tf.distribute.coordinator.ClusterCoordinator(self._strategy)
         self._per_execution = config.train.steps_per_execution
 
@@ -90,17 +94,28 @@ class Served(Alone):
 def serve(cluster: Cluster, config: TrainerSections, is_done: Callable[[], bool]) -> None:
     """A worker or a server: does what the coordinator asks, until the model is finished.
 
+    Args:
+      cluster: of which this process is a worker or a server.
+      config: that of the coordinator.
+      is_done: whether the coordinator has written the finished model.
+
     Raises:
       LongtailError: the coordinator is going to refuse the configuration.
+      LongtailFailure: the coordinator ended before, or never came (`trainer.lookout`); or see
+        `connecting`.
     """
     _require_no_order(config)
     spec = tf.train.ClusterSpec({name: list(tasks) for name, tasks in cluster.jobs.items()})
-    server = tf.distribute.Server(
-        spec, job_name=cluster.task, task_index=cluster.index, protocol="grpc"
-    )
+    with connecting(cluster):
+        server = tf.distribute.Server(
+            spec, job_name=cluster.task, task_index=cluster.index, protocol="grpc"
+        )
     assert server.target
+    (address,) = cluster.jobs["chief"]
+    lookout = Lookout("the coordinator (chief 0)", address, time.monotonic())
     while not is_done():
-        time.sleep(_LOOK_SECONDS)
+        lookout.note(answers(address), time.monotonic())
+        time.sleep(LOOK_SECONDS)
     time.sleep(_LINGER_SECONDS)
 
 

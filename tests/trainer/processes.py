@@ -34,25 +34,45 @@ def cluster_of(**jobs: int) -> dict[str, list[str]]:
     }
 
 
-@contextmanager
-def tasks(
-    cluster: dict[str, list[str]], command: Callable[[str, int], list[str]], logs: Path
-) -> Iterator[dict[tuple[str, int], subprocess.Popen[bytes]]]:
-    """One process a task, each with a thread; none outlives the block."""
-    started: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
-    logs.mkdir(parents=True, exist_ok=True)
+LONG: dict[str, Any] = {
+    "max_epochs": 400,
+    "patience": 400,
+    "steps_per_execution": 1,
+    "checkpoint_every": 20,
+    "evaluations_per_epoch": 1,
+}
+"""`train` of a run that a test ends."""
+DIVERGING: dict[str, Any] = {**LONG, "learning_rate": 1e30}
+"""`train` of one whose loss is soon no number."""
+
+Command = Callable[[str, int], list[str]]
+Processes = dict[tuple[str, int], "subprocess.Popen[bytes]"]
+
+
+def start(
+    cluster: dict[str, list[str]], job: str, index: int, command: Command, logs: Path
+) -> subprocess.Popen[bytes]:
+    """One task, with one thread; what it says comes after what an earlier one of its name said."""
+    task = {"cluster": cluster, "task": {"type": job, "index": index}}
     threads = {"TF_NUM_INTRAOP_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    with open(logs / f"{job}{index}.txt", "ab") as said:
+        return subprocess.Popen(
+            [sys.executable, "-m", *command(job, index)],
+            env={**os.environ, **threads, "TF_CONFIG": json.dumps(task)},
+            stdout=said,
+            stderr=subprocess.STDOUT,
+        )
+
+
+@contextmanager
+def tasks(cluster: dict[str, list[str]], command: Command, logs: Path) -> Iterator[Processes]:
+    """One process a task; none of those that are noted outlives the block."""
+    started: Processes = {}
+    logs.mkdir(parents=True, exist_ok=True)
     try:
         for job, addresses in cluster.items():
             for index in range(len(addresses)):
-                task = {"cluster": cluster, "task": {"type": job, "index": index}}
-                with open(logs / f"{job}{index}.txt", "wb") as said:
-                    started[job, index] = subprocess.Popen(
-                        [sys.executable, "-m", *command(job, index)],
-                        env={**os.environ, **threads, "TF_CONFIG": json.dumps(task)},
-                        stdout=said,
-                        stderr=subprocess.STDOUT,
-                    )
+                started[job, index] = start(cluster, job, index, command, logs)
         yield started
     finally:
         for process in started.values():
@@ -61,7 +81,7 @@ def tasks(
             process.wait()
 
 
-def wait(processes: Any, logs: Path, seconds: float = 400) -> dict[tuple[str, int], int]:
+def wait(processes: Processes, logs: Path, seconds: float = 400) -> dict[tuple[str, int], int]:
     deadline = time.monotonic() + seconds
     while any(process.poll() is None for process in processes.values()):
         if time.monotonic() > deadline:
@@ -69,6 +89,26 @@ def wait(processes: Any, logs: Path, seconds: float = 400) -> dict[tuple[str, in
             pytest.fail(f"after {seconds} s still running: {left} {tails(logs)}")
         time.sleep(0.05)
     return {task: process.returncode for task, process in processes.items()}
+
+
+def wait_until(is_so: Callable[[], bool], processes: Processes, logs: Path) -> None:
+    """Until something is so that the processes bring about, all of which go on."""
+    deadline = time.monotonic() + 240
+    while not is_so():
+        assert all(process.poll() is None for process in processes.values()), tails(logs)
+        assert time.monotonic() < deadline, tails(logs)
+        time.sleep(0.05)
+
+
+def checkpoint_of(model_dir: Path, after: int, processes: Processes, logs: Path) -> int:
+    """Waits for a checkpoint of more than `after` steps, and returns its step."""
+
+    def newest() -> int:
+        steps = [int(p.stem.partition("-")[2]) for p in model_dir.glob("checkpoints/*.index")]
+        return max(steps, default=0)
+
+    wait_until(lambda: newest() > after, processes, logs)
+    return newest()
 
 
 def tails(logs: Path) -> str:
@@ -80,7 +120,7 @@ def document(config: TrainerSections) -> dict[str, Any]:
     return plain
 
 
-def entry_point(config: TrainerSections, data_dir: Path, place: Path) -> Any:
+def entry_point(config: TrainerSections, data_dir: Path, place: Path) -> Command:
     """The command of every task."""
     path = place / "config.yaml"
     path.write_text(yaml.safe_dump(document(config)))

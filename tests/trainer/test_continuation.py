@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from preprocessing.artifacts import write_manifest
+from preprocessing.artifacts import read_manifest, write_manifest
 from preprocessing.errors import LongtailError
+from tests.trainer.processes import cluster_of, entry_point, tails, tasks, wait
 from tests.trainer.synthetic import USERS
+from tests.trainer.worker_steps import state_of
 from trainer.build import build_model, load_model
 from trainer.carry_frequency import carry_frequency
 from trainer.config import TrainerSections
@@ -30,6 +32,7 @@ QUIET = Console(quiet=True)
 SINCE = 12
 """Of 20 instants; each user has one event an instant."""
 STREAMED = {"probabilities": "streamed", "frequency": {"buckets": 512, "hashes": 2}}
+MEMORY = {"size": 48, "drawn": 24, "warm_up_steps": 2, "momentum": 0.5}
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +155,47 @@ def test_a_killed_continuation_goes_on_at_its_checkpoint(
     ours, theirs = (load_model(config, today, tmp_path / name) for name in ("cut", "whole"))
     for a, b in zip(ours.trainable_variables, theirs.trainable_variables, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("data", "sections"),
+    [
+        ("today", {"loss": STREAMED, "negatives": {"uniform": 8}}),
+        # The catalogue of yesterday: the buckets of the stream are taken as they are.
+        ("data_dir", {"loss": STREAMED, "negatives": {"memory": MEMORY}}),
+        ("today", {"data": {"reward_weights": True}}),  # counts of the new events
+    ],
+)
+def test_two_workers_continue_as_one_process_does(
+    yesterday: Path,
+    configure: Configure,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    data: str,
+    sections: dict[str, Any],
+) -> None:
+    today = request.getfixturevalue(data)
+    train_section = {"continue_from": str(yesterday), "initial_accumulator": 1e-3}
+    config = configure(**sections, train=train_section)
+    command, logs = entry_point(config, today, tmp_path), tmp_path / "logs"
+    with tasks(cluster_of(worker=2), command, logs) as started:
+        codes = wait(started, logs)
+    assert set(codes.values()) == {0}, tails(logs)
+    alone = train(config, today, tmp_path / "alone", console=QUIET)
+    together = read_manifest(tmp_path / "model") or {}
+    for key in ("fingerprint", "steps", "best", "continued"):
+        assert together[key] == alone[key]
+    states = []
+    for name in ("model", "alone"):
+        model = build_model(config, today)
+        assert RunState(model, tmp_path / name, keep=2).restore()
+        states.append(state_of(model))
+    ours, theirs = states
+    assert set(ours) == set(theirs)
+    assert [key for key in ours if key.startswith("negatives")] or "loss" not in sections
+    for key, value in theirs.items():
+        np.testing.assert_allclose(ours[key], value, rtol=1e-5, atol=1e-5, err_msg=key)
 
 
 def test_a_stream_goes_on_where_rows_stay() -> None:

@@ -128,6 +128,9 @@ def test_the_momentum_tower_follows_by_the_formula(data_dir: Path, configure: Co
     momentum = model.negatives.momentum_tower
     assert momentum is not None
     follower = momentum._follower
+    without = build_model(configure(negatives={"memory": MEMORY}), data_dir)
+    # It is not learned: no accumulators.
+    assert len(model.optimizer.variables) == len(without.optimizer.variables)
     model.item_tower.dense_weights[0].assign_add(tf.ones_like(model.item_tower.dense_weights[0]))
     before = follower.dense_weights[0].numpy()
     table, slow = (tower.embeddings.tables["product"] for tower in (model.item_tower, follower))

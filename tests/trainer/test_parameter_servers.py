@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import json
+import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from preprocessing.errors import LongtailError
-from tests.trainer.processes import cluster_of, entry_point, tails, tasks, wait
+from preprocessing.errors import LongtailError, LongtailFailure
+from tests.trainer.processes import (
+    DIVERGING,
+    LONG,
+    checkpoint_of,
+    cluster_of,
+    entry_point,
+    start,
+    tails,
+    tasks,
+    wait,
+)
 from trainer.build import load_model
 from trainer.cluster import Cluster
 from trainer.config import TrainerSections
@@ -47,6 +59,48 @@ def test_a_model_of_shards_learns_and_is_loaded_by_one_process(
     assert Validation(config, data_dir).figures(model)["recall@10/all"] == pytest.approx(best)
 
 
+def assert_ended_without_the_coordinator(logs: Path) -> None:
+    for name in ("worker0", "ps0", "ps1"):
+        said = (logs / f"{name}.txt").read_text()
+        assert "error: expected the coordinator (chief 0) of TF_CONFIG at 127.0.0.1:" in said
+        assert "Traceback" not in said
+
+
+@pytest.mark.slow
+def test_a_failed_coordinator_ends_the_others(
+    data_dir: Path, configure: Configure, tmp_path: Path
+) -> None:
+    logs = tmp_path / "logs"
+    command = entry_point(configure(train=DIVERGING), data_dir, tmp_path)
+    with tasks(cluster_of(chief=1, worker=1, ps=2), command, logs) as started:
+        codes = wait(started, logs)
+    assert set(codes.values()) == {1}, tails(logs)
+    assert "error: the loss is not a number at step" in (logs / "chief0.txt").read_text()
+    assert_ended_without_the_coordinator(logs)
+
+
+@pytest.mark.slow
+def test_a_killed_coordinator_may_come_back_and_else_ends_the_others(
+    data_dir: Path, configure: Configure, tmp_path: Path
+) -> None:
+    logs, model_dir = tmp_path / "logs", tmp_path / "model"
+    cluster = cluster_of(chief=1, worker=1, ps=2)
+    command = entry_point(configure(train=LONG), data_dir, tmp_path)
+    with tasks(cluster, command, logs) as started:
+        reached = checkpoint_of(model_dir, 0, started, logs)
+        started["chief", 0].kill()
+        started["chief", 0].wait()
+        started["chief", 0] = start(cluster, "chief", 0, command, logs)
+        checkpoint_of(model_dir, reached, started, logs)
+        said = (logs / "chief0.txt").read_text()
+        assert int(said.partition("going on at step ")[2].split()[0]) >= reached
+        started["chief", 0].kill()
+        codes = wait(started, logs)
+    assert codes.pop(("chief", 0)) == -signal.SIGKILL
+    assert set(codes.values()) == {1}, tails(logs)
+    assert_ended_without_the_coordinator(logs)
+
+
 def test_shards_are_no_part_of_what_weights_depend_on(configure: Configure) -> None:
     small = configure(train={"min_shard_bytes": 512})
     assert training_fingerprint(small, "data") == training_fingerprint(configure(), "data")
@@ -72,3 +126,11 @@ def test_what_needs_an_order_of_steps_is_refused_before_connecting(
         distribute(Cluster(jobs, "chief", 0), configure(**sections))
     with pytest.raises(LongtailError, match=f"parameter servers.*received .*{named}"):
         serve(Cluster(jobs, "ps", 0), configure(**sections), lambda: True)
+
+
+def test_an_address_that_another_program_has_is_told(configure: Configure) -> None:
+    with socket.create_server(("0.0.0.0", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        jobs = {"chief": ("127.0.0.1:1",), "worker": ("127.0.0.1:2",), "ps": (address,)}
+        with pytest.raises(LongtailFailure, match=f"expected ps 0 to listen at {address} .*free"):
+            serve(Cluster(jobs, "ps", 0), configure(), lambda: True)

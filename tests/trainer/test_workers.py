@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
+import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,18 @@ import pytest
 from rich.console import Console
 
 from preprocessing.errors import LongtailError
-from tests.trainer.processes import cluster_of, document, entry_point, tails, tasks, wait
+from tests.trainer.processes import (
+    DIVERGING,
+    LONG,
+    checkpoint_of,
+    cluster_of,
+    document,
+    entry_point,
+    tails,
+    tasks,
+    wait,
+    wait_until,
+)
 from tests.trainer.synthetic import make_config
 from tests.trainer.worker_steps import trained
 from trainer.build import build_model, load_model
@@ -109,25 +121,7 @@ def test_two_workers_are_one_process_with_the_whole_batch(
         np.testing.assert_array_equal(found[1][key], value, err_msg=key)
 
 
-LONG: dict[str, Any] = {
-    "max_epochs": 400,
-    "patience": 400,
-    "steps_per_execution": 1,
-    "checkpoint_every": 20,
-    "evaluations_per_epoch": 1,
-}
-
-
-def checkpoint_of(model_dir: Path, after: int, processes: Any, logs: Path) -> int:
-    """Waits for a checkpoint of more than `after` steps."""
-    deadline = time.monotonic() + 240
-    while True:
-        steps = [int(p.stem.partition("-")[2]) for p in model_dir.glob("checkpoints/*.index")]
-        if max(steps, default=0) > after:
-            return max(steps)
-        assert all(process.poll() is None for process in processes.values()), tails(logs)
-        assert time.monotonic() < deadline, tails(logs)
-        time.sleep(0.05)
+GONE = "error: another worker of the 2 in TF_CONFIG is gone"
 
 
 def test_a_dead_worker_ends_the_other_and_a_new_pair_goes_on(
@@ -143,13 +137,59 @@ def test_a_dead_worker_ends_the_other_and_a_new_pair_goes_on(
             codes = wait(started, logs, 120)
         assert codes["worker", survivor] == 1, tails(logs)
         said = (logs / f"worker{survivor}.txt").read_text()
-        assert "error: another worker of the 2 in TF_CONFIG is gone" in said
+        assert GONE in said
         assert "Traceback" not in said
         if reached:
             resumed = int(said.partition("going on at step ")[2].split()[0])
             assert resumed >= reached
         reached = saved
         assert not (model_dir / "manifest.json").exists()
+
+
+def test_a_loss_that_is_no_number_ends_all_workers(
+    data_dir: Path, configure: Configure, tmp_path: Path
+) -> None:
+    command, logs = entry_point(configure(train=DIVERGING), data_dir, tmp_path), tmp_path / "logs"
+    with tasks(cluster_of(chief=1, worker=1), command, logs) as started:
+        codes = wait(started, logs, 240)
+    assert set(codes.values()) == {1}, tails(logs)
+    said = [(logs / name).read_text() for name in ("chief0.txt", "worker0.txt")]
+    nan = "error: the loss is not a number at step"
+    # All hear the same losses; one may be gone while the other still reads them.
+    assert any(nan in text for text in said)
+    assert all((nan in text or GONE in text) and "Traceback" not in text for text in said)
+
+
+def test_a_worker_that_fails_before_the_first_step_ends_the_other(
+    data_dir: Path, data_copy: Path, configure: Configure, tmp_path: Path
+) -> None:
+    shutil.rmtree(data_copy / "examples" / "train")
+    logs = tmp_path / "logs"
+    whole, damaged = (
+        entry_point(configure(train=LONG), each, tmp_path) for each in (data_dir, data_copy)
+    )
+    with tasks(
+        cluster_of(worker=2), lambda job, index: (whole, damaged)[index](job, index), logs
+    ) as started:
+        codes = wait(started, logs, 240)
+    assert list(codes.values()) == [1, 2], tails(logs)
+    said, cause = ((logs / f"worker{index}.txt").read_text() for index in range(2))
+    assert "error: expected examples in" in cause
+    assert GONE in said and "Traceback" not in said
+
+
+def test_a_chief_that_is_killed_before_the_first_step_ends_the_other(
+    data_dir: Path, configure: Configure, tmp_path: Path
+) -> None:
+    command, logs = entry_point(configure(train=LONG), data_dir, tmp_path), tmp_path / "logs"
+    with tasks(cluster_of(worker=2), command, logs) as started:
+        # It writes this once all are connected, and then builds the model.
+        wait_until((tmp_path / "model" / "run").exists, started, logs)
+        started["worker", 0].kill()
+        codes = wait(started, logs, 240)
+    assert list(codes.values()) == [-signal.SIGKILL, 1], tails(logs)
+    said = (logs / "worker1.txt").read_text()
+    assert GONE in said and "Traceback" not in said
 
 
 def test_the_entry_point_finishes_alike_on_two_workers_and_on_one(
