@@ -88,6 +88,10 @@ class TrainConfig(Section):
         1 << 18,
         description="parameter servers: a table is divided into shards of this size or larger",
     )
+    grace_seconds: PositiveFloat = Field(
+        60.0,
+        description="parameter servers: a coordinator that is away for longer is not waited for",
+    )
     shuffle_buffer: PositiveInt = Field(
         4_000_000,
         description="examples; a training set that fits is held in memory and shuffled perfectly",

@@ -15,8 +15,6 @@ from trainer.cluster import Cluster
 
 ARRIVAL_SECONDS = 1800.0
 """For a task that never answered: clouds may start those of a job minutes apart."""
-GRACE_SECONDS = 60.0
-"""For one that answered before: it may be restarted, or a network be slow."""
 LOOK_SECONDS = 1.0
 """Between two looks."""
 _ANSWER_SECONDS = 5.0
@@ -25,15 +23,17 @@ _ANSWER_SECONDS = 5.0
 class Lookout:
     """Decides from what is seen of a task when it is gone for good."""
 
-    def __init__(self, task: str, address: str, now: float) -> None:
+    def __init__(self, task: str, address: str, now: float, grace: float = 0.0) -> None:
         """Starts to look.
 
         Args:
           task: what to call it in an error.
           address: its `host:port`.
           now: seconds of a clock that never goes back, as in `note`.
+          grace: how long one that answered before may be away: it may be restarted, or a network be
+            slow.
         """
-        self._task, self._address = task, address
+        self._task, self._address, self._grace = task, address, grace
         self._limit, self._since = ARRIVAL_SECONDS, now
 
     def note(self, is_there: bool, now: float) -> None:
@@ -47,7 +47,7 @@ class Lookout:
           LongtailFailure: it has been away for too long.
         """
         if is_there:
-            self._limit, self._since = GRACE_SECONDS, now
+            self._limit, self._since = self._grace, now
         elif now - self._since > self._limit:
             raise LongtailFailure(
                 f"expected {self._task} of TF_CONFIG at {self._address}, received no answer for "

@@ -112,7 +112,8 @@ def serve(cluster: Cluster, config: TrainerSections, is_done: Callable[[], bool]
         )
     assert server.target
     (address,) = cluster.jobs["chief"]
-    lookout = Lookout("the coordinator (chief 0)", address, time.monotonic())
+    grace = config.train.grace_seconds
+    lookout = Lookout("the coordinator (chief 0)", address, time.monotonic(), grace)
     while not is_done():
         lookout.note(answers(address), time.monotonic())
         time.sleep(LOOK_SECONDS)

@@ -43,7 +43,7 @@ def training_fingerprint(
     sections = config.model_dump(
         mode="json",
         include={"seed", "features", "towers", "loss", "negatives", "ssl", "train"},
-        exclude={"train": {"min_shard_bytes"}},
+        exclude={"train": {"min_shard_bytes", "grace_seconds"}},
     )
     sections["train"].pop("continue_from")  # a place; `previous` says what lies there
     if previous is not None:

@@ -22,8 +22,8 @@ def test_one_that_never_came_is_waited_for_half_an_hour() -> None:
         seen.note(False, 1900.1)
 
 
-def test_one_that_went_away_may_come_back_within_a_minute() -> None:
-    seen = Lookout("ps 0", "host:1", 0.0)
+def test_one_that_went_away_may_come_back_within_its_grace() -> None:
+    seen = Lookout("ps 0", "host:1", 0.0, 60.0)
     seen.note(True, 1000.0)
     seen.note(False, 1060.0)
     seen.note(True, 1070.0)  # a look may take its time

@@ -71,7 +71,7 @@ def test_a_failed_coordinator_ends_the_others(
     data_dir: Path, configure: Configure, tmp_path: Path
 ) -> None:
     logs = tmp_path / "logs"
-    command = entry_point(configure(train=DIVERGING), data_dir, tmp_path)
+    command = entry_point(configure(train={**DIVERGING, "grace_seconds": 5}), data_dir, tmp_path)
     with tasks(cluster_of(chief=1, worker=1, ps=2), command, logs) as started:
         codes = wait(started, logs)
     assert set(codes.values()) == {1}, tails(logs)
@@ -85,7 +85,7 @@ def test_a_killed_coordinator_may_come_back_and_else_ends_the_others(
 ) -> None:
     logs, model_dir = tmp_path / "logs", tmp_path / "model"
     cluster = cluster_of(chief=1, worker=1, ps=2)
-    command = entry_point(configure(train=LONG), data_dir, tmp_path)
+    command = entry_point(configure(train={**LONG, "grace_seconds": 40}), data_dir, tmp_path)
     with tasks(cluster, command, logs) as started:
         reached = checkpoint_of(model_dir, 0, started, logs)
         started["chief", 0].kill()
