@@ -135,7 +135,7 @@ def train(
                 examples = TrainingData(
                     data_dir, config, distribution.part, distribution.on_servers
                 )
-                model = build_model(config, data_dir, distribution.on_servers)
+                model = build_model(config, data_dir)
                 passes, evaluations = config.train.max_epochs, config.train.evaluations_per_epoch
             else:
                 examples, model, rows = _continuation(
