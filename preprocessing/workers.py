@@ -6,7 +6,6 @@ Defined at module level, so that every runner can send them to its workers.
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,6 +24,7 @@ from preprocessing.columns import strings
 from preprocessing.config import AS_OF, DataSections
 from preprocessing.features import Side
 from preprocessing.item_counts import LogStatistics
+from preprocessing.key_rows import KeyRows
 from preprocessing.readers import Unit, read_unit
 from preprocessing.shuffle import PartitionWriters, read_batches, read_streams
 
@@ -97,7 +97,8 @@ class IngestLog(beam.DoFn):
         with FileSystems.open(
             self._catalogue, compression_type=CompressionTypes.UNCOMPRESSED
         ) as stream:
-            self._items = pq.read_table(stream, columns=["item"])["item"].combine_chunks()
+            items = pq.read_table(stream, columns=["item"])["item"]
+        self._items = KeyRows(items.combine_chunks())
 
     def process(self, unit: Unit) -> Iterator[Any]:
         """Reads, checks and divides."""
@@ -266,24 +267,6 @@ class WriteItems(beam.DoFn):
         with FileSystems.create(path) as out:
             pq.write_table(pa.Table.from_batches([batch]), out)
         yield batch
-
-
-class Keep(beam.DoFn):
-    """Writes a result for the program that started the job; the last one written counts."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-
-    def process(self, element: Any) -> None:
-        """Pickles the element."""
-        with FileSystems.create(self._path) as out:
-            out.write(pickle.dumps(element))
-
-
-def kept(path: str) -> Any:
-    """What ``Keep`` wrote."""
-    with FileSystems.open(path) as stream:
-        return pickle.loads(stream.read())
 
 
 def _write_pairs(part: examples.Partition, train: NDArray[Any], path: str) -> None:
