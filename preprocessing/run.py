@@ -67,8 +67,8 @@ def preprocess(
       The manifest: counts, rejected rows by reason, boundaries of the split, seconds a stage.
 
     Raises:
-      LongtailError: the runner's options are not enough, the sources cannot be read as configured, or too many
-        rows were rejected.
+      LongtailError: the runner's options are not enough, the sources cannot be read as configured, too many rows
+        were rejected, or another process preprocesses to the same place.
       LongtailFailure: the disk is full or a job died; nothing is left behind.
     """
     stages = stages or Stages()

@@ -85,7 +85,7 @@ def export(
 
     Raises:
       LongtailError: data or model are missing or do not fit each other; an optional package is
-        missing.
+        missing; another process writes the same version.
       LongtailFailure: the checks failed, or the disk is full; no version appeared.
     """
     data_dir, model_dir, export_dir = Path(data_dir), Path(model_dir), Path(export_dir)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import shutil
 import sys
@@ -25,6 +26,7 @@ from preprocessing.artifacts import (
 from preprocessing.config_io import load_config
 from preprocessing.errors import LongtailError, LongtailFailure
 from preprocessing.locations import reachable
+from preprocessing.sole_writer import sole_writer
 from trainer.build import BEST_WEIGHTS, build_model
 from trainer.callbacks import CheckpointEvery, ProgressReport, Scalars, StopOnNaN, ValidationRecall
 from trainer.cluster import read_cluster
@@ -87,7 +89,8 @@ def train(
       of `TF_CONFIG` that trains nothing.
 
     Raises:
-      LongtailError: the data are missing, empty or do not fit the configuration.
+      LongtailError: the data are missing, empty or do not fit the configuration, or another
+        process trains into `model_dir`.
       LongtailFailure: the loss became NaN, or the disk is full.
     """
     cluster = read_cluster()
@@ -123,7 +126,8 @@ def train(
         serve(cluster, config, lambda: is_current(model_dir, wanted))
         return {}
     distribution = distribute(cluster, config)
-    with distribution.failures(model_dir):
+    alone = sole_writer(model_dir) if distribution.is_chief else contextlib.nullcontext()
+    with distribution.failures(model_dir), alone:
         if distribution.is_chief:
             _claim(model_dir, wanted)
         distribution.from_chief(0)  # what another run left is gone before anybody restores
