@@ -24,9 +24,9 @@ from preprocessing.mutual_information import MutualInformation
 from preprocessing.readers import Unit
 from preprocessing.runners import Runner
 from preprocessing.schema import adapter_config, raw_feature_spec
+from preprocessing.shuffle import Group, Piece
 from preprocessing.transform import ID_WEIGHT, make_preprocessing_fn
 
-Group = tuple[int, list[str], list[str]]
 ROW = "row"
 
 
@@ -38,13 +38,13 @@ class BeamJob:
         self._scratch = scratch
         self._runner = runner
 
-    def read_table(self, side: Side, units: list[Unit], partitions: int) -> dict[int, list[str]]:
-        """Canonical streams of the item table (one partition) or of the users, by partition."""
+    def read_table(self, side: Side, units: list[Unit], partitions: int) -> dict[int, list[Piece]]:
+        """Canonical rows of the item table (one partition) or of the users, by partition."""
         out, done = self._folder(f"{side.value}_table"), self._result(f"{side.value}_table")
         with self._pipeline() as pipeline:
-            paths = pipeline | beam.Create(units) | beam.Reshuffle()
-            paths |= "Read" >> beam.ParDo(workers.ReadTable(self._config, side, out, partitions))
-            _ = paths | beam.combiners.ToList() | beam.ParDo(results.Keep(done))
+            pieces = pipeline | beam.Create(units) | beam.Reshuffle()
+            pieces |= "Read" >> beam.ParDo(workers.ReadTable(self._config, side, out, partitions))
+            _ = pieces | beam.combiners.ToList() | beam.ParDo(results.Keep(done))
         return _grouped(results.kept(done))
 
     def collect_items(self, units: list[Unit]) -> list[str]:
@@ -62,7 +62,7 @@ class BeamJob:
 
     def ingest(
         self, units: list[Unit], catalogue: Path, rejected: Path, partitions: int
-    ) -> tuple[LogStatistics, dict[int, list[str]]]:
+    ) -> tuple[LogStatistics, dict[int, list[Piece]]]:
         """Checked interactions by partition of users, and what was counted on the way."""
         out, done, counted = (
             self._folder("log"),
@@ -74,8 +74,8 @@ class BeamJob:
         )
         with self._pipeline() as pipeline:
             parts = pipeline | beam.Create(units) | beam.Reshuffle()
-            parts |= "Ingest" >> beam.ParDo(worker).with_outputs(workers.STATISTICS, main="paths")
-            _ = parts.paths | beam.combiners.ToList() | "Paths" >> beam.ParDo(results.Keep(done))
+            parts |= "Ingest" >> beam.ParDo(worker).with_outputs(workers.STATISTICS, main="pieces")
+            _ = parts.pieces | beam.combiners.ToList() | "Pieces" >> beam.ParDo(results.Keep(done))
             self._keep_statistics(parts[workers.STATISTICS], counted)
         return results.kept(counted), _grouped(results.kept(done))
 
@@ -190,10 +190,10 @@ def item_schema(config: DataSections) -> pa.Schema:
     )
 
 
-def _grouped(paths: list[tuple[int, str]]) -> dict[int, list[str]]:
-    groups: dict[int, list[str]] = defaultdict(list)
-    for partition, path in paths:
-        groups[partition].append(path)
+def _grouped(pieces: list[tuple[int, Piece]]) -> dict[int, list[Piece]]:
+    groups: dict[int, list[Piece]] = defaultdict(list)
+    for partition, piece in pieces:
+        groups[partition].append(piece)
     return dict(groups)
 
 

@@ -68,6 +68,7 @@ def test_the_second_is_refused_and_takes_nothing_from_the_first(tmp_path: Path) 
     assert sorted(p.name for p in target.parent.iterdir()) == ["data", "other"]
 
 
+@pytest.mark.slow
 def test_a_second_preprocessing_ends_with_one_line(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("user,item,at\nu,a,1\n")
     document = {**_CONFIG, "work_dir": str(tmp_path)}
