@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
@@ -25,6 +26,7 @@ from preprocessing.config_io import load_config, parse_config
 from trainer.build import build_model
 from trainer.config import TrainerSections
 from trainer.input_fn import TrainingData
+from trainer.item_column import ItemColumn
 from trainer.item_table import ItemTable
 from trainer.keras_gate import tf
 from trainer.model import RecallModel
@@ -87,10 +89,10 @@ def synthetic(config: TrainerSections, num_items: int) -> tuple[RecallModel, tf.
     }
     counts = np.zeros(num_items + 1, np.int64)
     counts[active] = np.maximum(popularity * 1_200_000, 1)
-    keys = np.zeros(num_items + 1, object)
-    dense = {name: tf.constant(values, tf.int32) for name, values in features.items()}
+    keys = pa.chunked_array([pa.nulls(num_items, pa.large_string())])
+    dense = {name: ItemColumn(values.astype(np.int32)) for name, values in features.items()}
     recent = {instant: counts.astype(np.float64) for instant in AS_OF}
-    table = ItemTable(keys, keys, dense, counts, counts, recent)
+    table = ItemTable(keys, counts, counts, recent, dense)
     sizes = {"product": num_items + 2, "household": USERS + 2, "weekday": 9}
     sizes |= {name: size + 2 for name, size in CATEGORIES.items()}
     model = RecallModel(config, table, sizes)

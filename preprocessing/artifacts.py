@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -15,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from preprocessing.errors import LongtailError, LongtailFailure
+from preprocessing.errors import LongtailFailure
+from preprocessing.sole_writer import sole_writer
 
 MANIFEST = "manifest.json"
 _NO_DIRECTORY_RENAME = (errno.EMFILE, errno.ENOSYS, errno.ENOTSUP)
@@ -88,30 +88,34 @@ def whole_directory(target: Path) -> Iterator[Path]:
     Siblings that a killed run left behind are removed first; they can never be taken for the artifact.
 
     Raises:
+      LongtailError: another process writes ``target``, see ``sole_writer``.
       LongtailFailure: the disk is full or the place cannot be written.
     """
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        discard_leftovers(target)
-        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
-        temporary.mkdir()
-    except OSError as error:
-        raise LongtailFailure(f"cannot write beside {target}: {error.strerror or error}") from error
-    try:
-        yield temporary
-        if target.exists():
-            retired = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
-            _rename(target, retired, manifest_first=True)
-            _rename(temporary, target)
-            shutil.rmtree(retired)
-        else:
-            _rename(temporary, target)
-    except OSError as error:
-        raise LongtailFailure(
-            f"cannot write {target}: {error.strerror or error}; nothing was replaced"
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(sole_writer(target))
+            discard_leftovers(target)
+            temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+            temporary.mkdir()
+        except OSError as error:
+            raise LongtailFailure(
+                f"cannot write beside {target}: {error.strerror or error}"
+            ) from error
+        try:
+            yield temporary
+            if target.exists():
+                retired = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+                _rename(target, retired, manifest_first=True)
+                _rename(temporary, target)
+                shutil.rmtree(retired)
+            else:
+                _rename(temporary, target)
+        except OSError as error:
+            raise LongtailFailure(
+                f"cannot write {target}: {error.strerror or error}; nothing was replaced"
+            ) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _rename(source: Path, target: Path, *, manifest_first: bool = False) -> None:
@@ -134,25 +138,6 @@ def _rename(source: Path, target: Path, *, manifest_first: bool = False) -> None
     for path in reversed(files) if manifest_first else files:
         os.replace(path, target / path.relative_to(source))
     shutil.rmtree(source)
-
-
-@contextlib.contextmanager
-def sole_writer(directory: Path) -> Iterator[None]:
-    """Holds a directory for this process; the system lets go of it however the process ends.
-
-    Raises:
-      LongtailError: another process holds it.
-    """
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise LongtailError(
-                f"expected to write alone in {directory}, found another process there: wait for it, "
-                "or give another directory"
-            ) from error
-        yield
 
 
 def discard_leftovers(target: Path) -> None:

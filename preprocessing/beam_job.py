@@ -13,7 +13,7 @@ import pyarrow as pa
 import tensorflow as tf
 import tensorflow_transform.beam as tft_beam
 
-from preprocessing import examples, workers
+from preprocessing import examples, results, workers
 from preprocessing.columns import arrow_schema
 from preprocessing.config import DataSections
 from preprocessing.errors import LongtailError, LongtailFailure
@@ -24,9 +24,9 @@ from preprocessing.mutual_information import MutualInformation
 from preprocessing.readers import Unit
 from preprocessing.runners import Runner
 from preprocessing.schema import adapter_config, raw_feature_spec
+from preprocessing.shuffle import Group, Piece
 from preprocessing.transform import ID_WEIGHT, make_preprocessing_fn
 
-Group = tuple[int, list[str], list[str]]
 ROW = "row"
 
 
@@ -38,14 +38,14 @@ class BeamJob:
         self._scratch = scratch
         self._runner = runner
 
-    def read_table(self, side: Side, units: list[Unit], partitions: int) -> dict[int, list[str]]:
-        """Canonical streams of the item table (one partition) or of the users, by partition."""
+    def read_table(self, side: Side, units: list[Unit], partitions: int) -> dict[int, list[Piece]]:
+        """Canonical rows of the item table (one partition) or of the users, by partition."""
         out, done = self._folder(f"{side.value}_table"), self._result(f"{side.value}_table")
         with self._pipeline() as pipeline:
-            paths = pipeline | beam.Create(units) | beam.Reshuffle()
-            paths |= "Read" >> beam.ParDo(workers.ReadTable(self._config, side, out, partitions))
-            _ = paths | beam.combiners.ToList() | beam.ParDo(workers.Keep(done))
-        return _grouped(workers.kept(done))
+            pieces = pipeline | beam.Create(units) | beam.Reshuffle()
+            pieces |= "Read" >> beam.ParDo(workers.ReadTable(self._config, side, out, partitions))
+            _ = pieces | beam.combiners.ToList() | beam.ParDo(results.Keep(done))
+        return _grouped(results.kept(done))
 
     def collect_items(self, units: list[Unit]) -> list[str]:
         """Distinct item keys of the log, for a project without an item table."""
@@ -57,12 +57,12 @@ class BeamJob:
                 | beam.Reshuffle()
                 | beam.ParDo(workers.CollectItems(self._config))
             )
-            _ = keys | beam.combiners.ToList() | beam.ParDo(workers.Keep(done))
-        return list(dict.fromkeys(key for _, part in sorted(workers.kept(done)) for key in part))
+            _ = keys | beam.combiners.ToList() | beam.ParDo(results.Keep(done))
+        return list(dict.fromkeys(key for _, part in sorted(results.kept(done)) for key in part))
 
     def ingest(
         self, units: list[Unit], catalogue: Path, rejected: Path, partitions: int
-    ) -> tuple[LogStatistics, dict[int, list[str]]]:
+    ) -> tuple[LogStatistics, dict[int, list[Piece]]]:
         """Checked interactions by partition of users, and what was counted on the way."""
         out, done, counted = (
             self._folder("log"),
@@ -74,10 +74,10 @@ class BeamJob:
         )
         with self._pipeline() as pipeline:
             parts = pipeline | beam.Create(units) | beam.Reshuffle()
-            parts |= "Ingest" >> beam.ParDo(worker).with_outputs(workers.STATISTICS, main="paths")
-            _ = parts.paths | beam.combiners.ToList() | "Paths" >> beam.ParDo(workers.Keep(done))
+            parts |= "Ingest" >> beam.ParDo(worker).with_outputs(workers.STATISTICS, main="pieces")
+            _ = parts.pieces | beam.combiners.ToList() | "Pieces" >> beam.ParDo(results.Keep(done))
             self._keep_statistics(parts[workers.STATISTICS], counted)
-        return workers.kept(counted), _grouped(workers.kept(done))
+        return results.kept(counted), _grouped(results.kept(done))
 
     def analyze_queries(
         self, groups: list[Group], rules: examples.Rules, num_rows: int, graph: Path
@@ -96,7 +96,7 @@ class BeamJob:
                 make_preprocessing_fn(features, weighted_ids=False)
             )
             _ = analyzed | tft_beam.WriteTransformFn(shared(graph))
-        return workers.kept(counted)
+        return results.kept(counted)
 
     def transform_items(
         self, catalogue: Path, batches: int, graph: Path
@@ -119,8 +119,8 @@ class BeamJob:
             )
             written = transformed | "Write" >> beam.ParDo(workers.WriteItems(out))
             combined = written | beam.CombineGlobally(MutualInformation(features))
-            _ = combined | "Keep" >> beam.ParDo(workers.Keep(done))
-        return sorted(self._scratch.glob("items/from-*.parquet")), workers.kept(done)
+            _ = combined | "Keep" >> beam.ParDo(results.Keep(done))
+        return sorted(self._scratch.glob("items/from-*.parquet")), results.kept(done)
 
     def write_examples(
         self,
@@ -150,15 +150,15 @@ class BeamJob:
                 counts
                 | beam.CombinePerKey(sum)
                 | beam.combiners.ToList()
-                | beam.ParDo(workers.Keep(done))
+                | beam.ParDo(results.Keep(done))
             )
-        return dict(workers.kept(done))
+        return dict(results.kept(done))
 
     def _keep_statistics(self, statistics: beam.PCollection, path: str) -> None:
         _ = (
             statistics
             | beam.CombineGlobally(MergeStatistics())
-            | "Statistics" >> beam.ParDo(workers.Keep(path))
+            | "Statistics" >> beam.ParDo(results.Keep(path))
         )
 
     def _folder(self, name: str) -> str:
@@ -190,10 +190,10 @@ def item_schema(config: DataSections) -> pa.Schema:
     )
 
 
-def _grouped(paths: list[tuple[int, str]]) -> dict[int, list[str]]:
-    groups: dict[int, list[str]] = defaultdict(list)
-    for partition, path in paths:
-        groups[partition].append(path)
+def _grouped(pieces: list[tuple[int, Piece]]) -> dict[int, list[Piece]]:
+    groups: dict[int, list[Piece]] = defaultdict(list)
+    for partition, piece in pieces:
+        groups[partition].append(piece)
     return dict(groups)
 
 

@@ -197,7 +197,10 @@ class Users:
         self._own = {config.data.columns.user, self._key}
 
     def columns(self, keys: pa.Array, features: FeatureList) -> dict[str, pa.Array]:
-        """Raw columns of the query features for each key [rows]; users without a row have missing values."""
+        """Raw columns of the query features for each key [rows]; users without a row have missing values.
+
+        Columns of the table are left out where it has no rows.
+        """
         found = None
         if self._table is not None:
             found = pc.index_in(keys, value_set=self._table["user"].combine_chunks())
@@ -211,7 +214,8 @@ class Users:
         if feature.source in self._own and feature.kind in (Kind.ID, Kind.CATEGORICAL):
             return {feature.name: ragged.singles(keys.cast(pa.large_binary()))}
         names = [feature.name, feature.weights_name] if feature.weights_name else [feature.name]
-        assert self._table is not None and found is not None  # the configuration was checked for it
+        if self._table is None or found is None:
+            return {}  # nobody of the partition is in the table: values are missing
         return {
             name: ragged.take_or_empty(self._table[name].combine_chunks(), found)
             for name in names

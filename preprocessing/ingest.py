@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from preprocessing.columns import microseconds, numbers, raw_features, strings
 from preprocessing.config import DataSections
 from preprocessing.features import FeatureList, Side
+from preprocessing.key_rows import KeyRows
 from preprocessing.readers import Unit
 
 SPLITS = ("train", "validation", "test")
@@ -65,14 +66,14 @@ def user_hash(users: pa.Array) -> NDArray[Any]:
 
 
 def canonical(
-    batch: pa.RecordBatch, config: DataSections, item_ids: pa.Array, unit: Unit, first_row: int
+    batch: pa.RecordBatch, config: DataSections, item_rows: KeyRows, unit: Unit, first_row: int
 ) -> Ingested:
     """Check a batch and give the interactions in the form that everything later reads.
 
     Args:
       batch: source columns of the log.
       config: names and bounds.
-      item_ids: keys of the catalogue [N]; the item with key ``item_ids[i]`` has row ``i + 1``.
+      item_rows: keys of the catalogue; the item of the first has row 1.
       unit: where the batch comes from; its place among the units breaks ties of equal times.
       first_row: number of the batch's first row in the unit.
 
@@ -88,9 +89,7 @@ def canonical(
     users, items = strings(field(columns.user)), strings(field(columns.item))
     times, readable = microseconds(field(columns.timestamp), config.data.timestamp_format)
     rewards = numbers(field(columns.reward)) if columns.reward else np.ones(batch.num_rows)
-    rows = (
-        pc.fill_null(pc.index_in(items, value_set=item_ids), -1).to_numpy(zero_copy_only=False) + 1
-    )
+    rows = item_rows.find(items) + 1
     split = (
         _split_codes(field(columns.split))
         if columns.split

@@ -24,7 +24,7 @@ from preprocessing.artifacts import (
     whole_directory,
     write_manifest,
 )
-from preprocessing.beam_job import ROW, BeamJob, Group, item_schema
+from preprocessing.beam_job import ROW, BeamJob, item_schema
 from preprocessing.config import AS_OF, DataSections, TableConfig
 from preprocessing.config_io import load_config
 from preprocessing.errors import LongtailError
@@ -34,7 +34,7 @@ from preprocessing.locations import reachable
 from preprocessing.progress import Stages
 from preprocessing.readers import find_files, plan
 from preprocessing.runners import Runner
-from preprocessing.shuffle import checked_partitions, read_streams
+from preprocessing.shuffle import Group, Piece, read_pieces
 from preprocessing.transform import ID_WEIGHT
 
 FORMAT = 2
@@ -67,8 +67,8 @@ def preprocess(
       The manifest: counts, rejected rows by reason, boundaries of the split, seconds a stage.
 
     Raises:
-      LongtailError: the runner's options are not enough, the sources cannot be read as configured, or too many
-        rows were rejected.
+      LongtailError: the runner's options are not enough, the sources cannot be read as configured, too many rows
+        were rejected, or another process preprocesses to the same place.
       LongtailFailure: the disk is full or a job died; nothing is left behind.
     """
     stages = stages or Stages()
@@ -106,7 +106,7 @@ class _Run:
     def run(self) -> dict[str, Any]:
         config = self._config
         log_units, log_rows = plan(config.data.interactions, ingest.source_columns(config))
-        partitions = checked_partitions(log_rows, config.preprocess.rows_per_partition)
+        partitions = max(1, math.ceil(log_rows / config.preprocess.rows_per_partition))
         with self._stages.stage("reading the catalogue"):
             items, rejected = self._items(log_units)
             users = self._users(partitions)
@@ -124,7 +124,7 @@ class _Run:
             )
         rules = self._rules(statistics)
         groups: list[Group] = [
-            (number, paths, users.get(number, [])) for number, paths in sorted(log.items())
+            (number, pieces, users.get(number, [])) for number, pieces in sorted(log.items())
         ]
         graph = self._out / "transform_graph"
         with self._stages.stage(
@@ -166,8 +166,7 @@ class _Run:
                 [catalogue.canonical(batch, config.data, Side.ITEM, config.feature_list)]
             )
         else:
-            paths = self._read(config.data.items, Side.ITEM, 1).get(0, [])
-            found = read_streams(paths)
+            found = read_pieces(self._read(config.data.items, Side.ITEM, 1).get(0, []))
             if found is None:
                 raise LongtailError(f"{config.data.items.path} holds no items")
             table, rejected = catalogue.distinct(found, "item")
@@ -177,12 +176,12 @@ class _Run:
         pq.write_table(table.select(["item"]), self._scratch / "keys.parquet")
         return table, rejected
 
-    def _users(self, partitions: int) -> dict[int, list[str]]:
+    def _users(self, partitions: int) -> dict[int, list[Piece]]:
         if self._config.data.users is None:
             return {}
         return self._read(self._config.data.users, Side.QUERY, partitions)
 
-    def _read(self, table: TableConfig, side: Side, partitions: int) -> dict[int, list[str]]:
+    def _read(self, table: TableConfig, side: Side, partitions: int) -> dict[int, list[Piece]]:
         columns = catalogue.side_columns(self._config.data, side, self._config.feature_list)
         units, _ = plan(table, columns)
         return self._job.read_table(side, units, partitions)

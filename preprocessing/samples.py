@@ -10,10 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from preprocessing import catalogue, examples, splits
-from preprocessing.beam_job import Group
 from preprocessing.config import DataSections
 from preprocessing.features import Kind, Side
-from preprocessing.shuffle import read_streams
+from preprocessing.shuffle import Group, read_pieces
 
 MAX_QUERIES = 100
 
@@ -42,7 +41,7 @@ def write(
 def _of_partition(
     group: Group, rules: examples.Rules, config: DataSections, item_ids: pa.ChunkedArray, split: int
 ) -> list[dict[str, Any]]:
-    table, known = read_streams(group[1]), read_streams(group[2])
+    table, known = read_pieces(group[1]), read_pieces(group[2])
     assert table is not None
     if known is not None:
         known, _ = catalogue.distinct(known, catalogue.KEY[Side.QUERY])

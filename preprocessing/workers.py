@@ -6,7 +6,6 @@ Defined at module level, so that every runner can send them to its workers.
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,8 +24,9 @@ from preprocessing.columns import strings
 from preprocessing.config import AS_OF, DataSections
 from preprocessing.features import Side
 from preprocessing.item_counts import LogStatistics
+from preprocessing.key_rows import KeyRows
 from preprocessing.readers import Unit, read_unit
-from preprocessing.shuffle import PartitionWriters, read_batches, read_streams
+from preprocessing.shuffle import Group, PartitionWriter, Piece, read_batches, read_pieces
 
 STATISTICS = "statistics"
 _KEPT_REJECTED = 1_000
@@ -34,7 +34,7 @@ _KEPT_REJECTED = 1_000
 
 
 class ReadTable(beam.DoFn):
-    """A unit of the item or user table to one canonical Arrow stream; users are divided as the log is."""
+    """A unit of the item or user table to one canonical Arrow file; users are divided as the log is."""
 
     def __init__(self, config: DataSections, side: Side, directory: str, partitions: int) -> None:
         self._config, self._side, self._directory, self._partitions = (
@@ -44,22 +44,22 @@ class ReadTable(beam.DoFn):
             partitions,
         )
 
-    def process(self, unit: Unit) -> Iterator[tuple[int, str]]:
-        """Yields (partition, path)."""
+    def process(self, unit: Unit) -> Iterator[tuple[int, Piece]]:
+        """Yields (partition, piece)."""
         columns = catalogue.side_columns(self._config.data, self._side, self._config.feature_list)
-        with PartitionWriters(self._directory, self._partitions, unit.ordinal) as writers:
+        with PartitionWriter(self._directory, self._partitions, unit.ordinal) as writer:
             for batch in read_unit(unit, columns, self._config.preprocess.batch_rows, []):
                 rows = catalogue.canonical(
                     batch, self._config.data, self._side, self._config.feature_list
                 )
                 keys = rows.column(0).fill_null("")
-                writers.write(
+                writer.write(
                     rows,
                     ingest.user_hash(keys)
                     if self._partitions > 1
                     else np.zeros(rows.num_rows, np.uint64),
                 )
-        yield from sorted(writers.paths.items())
+        yield from writer.pieces
 
 
 class CollectItems(beam.DoFn):
@@ -79,7 +79,7 @@ class CollectItems(beam.DoFn):
 
 
 class IngestLog(beam.DoFn):
-    """A unit of the log to checked interactions, divided by user; yields (partition, path) and the statistics."""
+    """A unit of the log to checked interactions, divided by user; yields (partition, piece) and the statistics."""
 
     def __init__(
         self,
@@ -97,21 +97,22 @@ class IngestLog(beam.DoFn):
         with FileSystems.open(
             self._catalogue, compression_type=CompressionTypes.UNCOMPRESSED
         ) as stream:
-            self._items = pq.read_table(stream, columns=["item"])["item"].combine_chunks()
+            items = pq.read_table(stream, columns=["item"])["item"]
+        self._items = KeyRows(items.combine_chunks())
 
     def process(self, unit: Unit) -> Iterator[Any]:
         """Reads, checks and divides."""
         statistics, row = LogStatistics(), 0
         kept: list[dict[str, Any]] = []
         malformed: list[str] = []
-        with PartitionWriters(self._directory, self._partitions, unit.ordinal) as writers:
+        with PartitionWriter(self._directory, self._partitions, unit.ordinal) as writer:
             columns = ingest.source_columns(self._config)
             for batch in read_unit(unit, columns, self._config.preprocess.batch_rows, malformed):
                 done = ingest.canonical(batch, self._config, self._items, unit, row)
                 row += batch.num_rows
                 self._count(statistics, done)
                 kept += done.rejected[: _KEPT_REJECTED - len(kept)]
-                writers.write(done.interactions, ingest.user_hash(done.interactions.column(0)))
+                writer.write(done.interactions, ingest.user_hash(done.interactions.column(0)))
         statistics.counters["rows"] += row + len(malformed)
         statistics.rejected[ingest.REASONS[0]] += len(malformed)
         kept += [
@@ -123,7 +124,7 @@ class IngestLog(beam.DoFn):
                 FileSystems.join(self._rejected, f"part-{unit.ordinal:05d}.jsonl")
             ) as out:
                 out.write("".join(json.dumps(r, default=str) + "\n" for r in kept).encode())
-        yield from sorted(writers.paths.items())
+        yield from writer.pieces
         yield TaggedOutput(STATISTICS, statistics)
 
     def _count(self, statistics: LogStatistics, done: ingest.Ingested) -> None:
@@ -145,13 +146,11 @@ class _PartitionWorker(beam.DoFn):
     def __init__(self, config: DataSections, rules: examples.Rules) -> None:
         self._config, self._rules = config, rules
 
-    def _load(
-        self, element: tuple[int, list[str], list[str]]
-    ) -> tuple[examples.Partition, examples.Users]:
+    def _load(self, element: Group) -> tuple[examples.Partition, examples.Users]:
         _, log, users = element
-        table = read_streams(log)
+        table = read_pieces(log)
         assert table is not None  # a partition exists because it has rows
-        known = read_streams(users)
+        known = read_pieces(users)
         if known is not None:
             known, _ = catalogue.distinct(known, catalogue.KEY[Side.QUERY])
         part = examples.sort_and_split(table, self._config, self._rules)
@@ -167,7 +166,7 @@ class TrainingRows(_PartitionWorker):
         super().__init__(config, rules)
         self._num_rows, self._directory = num_rows, directory
 
-    def process(self, element: tuple[int, list[str], list[str]]) -> Iterator[Any]:
+    def process(self, element: Group) -> Iterator[Any]:
         """Yields record batches, and the statistics by tag."""
         part, users = self._load(element)
         statistics = LogStatistics()
@@ -205,7 +204,7 @@ class ExampleRows(_PartitionWorker):
         super().__init__(config, rules)
         self._first_users = first_users
 
-    def process(self, element: tuple[int, list[str], list[str]]) -> Iterator[pa.RecordBatch]:
+    def process(self, element: Group) -> Iterator[pa.RecordBatch]:
         """Yields a record batch a split that has rows."""
         part, users = self._load(element)
         number = element[0]
@@ -266,24 +265,6 @@ class WriteItems(beam.DoFn):
         with FileSystems.create(path) as out:
             pq.write_table(pa.Table.from_batches([batch]), out)
         yield batch
-
-
-class Keep(beam.DoFn):
-    """Writes a result for the program that started the job; the last one written counts."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-
-    def process(self, element: Any) -> None:
-        """Pickles the element."""
-        with FileSystems.create(self._path) as out:
-            out.write(pickle.dumps(element))
-
-
-def kept(path: str) -> Any:
-    """What ``Keep`` wrote."""
-    with FileSystems.open(path) as stream:
-        return pickle.loads(stream.read())
 
 
 def _write_pairs(part: examples.Partition, train: NDArray[Any], path: str) -> None:

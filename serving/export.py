@@ -85,7 +85,7 @@ def export(
 
     Raises:
       LongtailError: data or model are missing or do not fit each other; an optional package is
-        missing.
+        missing; another process writes the same version.
       LongtailFailure: the checks failed, or the disk is full; no version appeared.
     """
     data_dir, model_dir, export_dir = Path(data_dir), Path(model_dir), Path(export_dir)
@@ -216,11 +216,7 @@ class _Export:
             features=self._features,
             embed_queries=model.embed_queries,
             embed_items=model.embed_items,
-            variables=[
-                *model.query_tower.variables,
-                *model.item_tower.variables,
-                model.prior_beta,
-            ],
+            variables=model.served_variables,
             query_transform=open_transform(self._data_dir, "query").transform_features_layer(),
             item_transform=open_transform(self._data_dir, "item").transform_features_layer(),
             ids=table.ids,

@@ -22,18 +22,17 @@ from trainer.vocabulary import table_sizes
 BEST_WEIGHTS = Path("best") / "weights"
 
 
-def build_model(config: TrainerSections, data_dir: Path, on_servers: bool = False) -> RecallModel:
+def build_model(config: TrainerSections, data_dir: Path) -> RecallModel:
     """A new model for preprocessed data, compiled with its optimizer.
 
     Args:
       config: the sections of the trainer.
       data_dir: finished preprocessing.
-      on_servers: put the item table on the parameter servers of the strategy's scope.
 
     Raises:
       LongtailError: the data are missing or do not fit the configuration.
     """
-    model = _new_model(config, data_dir, on_servers)
+    model = _new_model(config, data_dir)
     optimizer = SparseAdagrad(config.train.learning_rate, config.train.initial_accumulator)
     optimizer.build(model.trainable_variables)
     model.compile(optimizer=optimizer, steps_per_execution=config.train.steps_per_execution)
@@ -66,12 +65,10 @@ def load_model(config: TrainerSections, data_dir: Path, model_dir: Path) -> Reca
     return model
 
 
-def _new_model(config: TrainerSections, data_dir: Path, on_servers: bool = False) -> RecallModel:
+def _new_model(config: TrainerSections, data_dir: Path) -> RecallModel:
     data_dir = Path(data_dir)
     features = config.feature_list
     item_table = ItemTable.load(data_dir, features)
-    if on_servers:
-        item_table = item_table.to_servers()
     correlated = config.ssl.enabled and config.ssl.augmentation == "correlated"
     relatedness = mutual_information(data_dir, features) if correlated else None
     removes = config.negatives.known_positives == "remove"

@@ -50,7 +50,7 @@ class Alone:
     part: Part | None = None
     """What it reads of each batch."""
     on_servers = False
-    """Whether tables lie on parameter servers, and others read the batches."""
+    """Whether others read the batches, and tables lie on parameter servers."""
 
     @contextlib.contextmanager
     def scope(self) -> Iterator[None]:

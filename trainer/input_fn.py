@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocessing.errors import LongtailError
+from trainer.catalogue import Catalogue
 from trainer.config import TrainerSections
 from trainer.examples_io import (
     evaluation_spec,
@@ -23,7 +24,6 @@ from trainer.examples_io import (
     require_fields,
     training_spec,
 )
-from trainer.item_table import ItemTable
 from trainer.keras_gate import tf
 from trainer.retrieval import Ragged
 
@@ -69,8 +69,8 @@ class TrainingData:
         """
         self._data_dir, self._config, self._part = Path(data_dir), config, part
         self._files = example_files(self._data_dir, "train")
-        table = ItemTable.load(self._data_dir, config.feature_list)
-        self.num_items, self.num_examples = table.num_items, int(table.counts_examples.sum())
+        known = Catalogue.read(self._data_dir)
+        self.num_items, self.num_examples = known.num_items, int(known.counts_examples.sum())
         batch = config.train.batch_size
         if not self.num_examples or not self._files:
             raise LongtailError(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from numpy.typing import ArrayLike
+
 from trainer import replicas
 from trainer.config import TrainerSections
 from trainer.item_table import ItemTable
@@ -225,7 +227,7 @@ class RecallModel(tfrs.Model):
             coordinate = tf.fill(tf.shape(items)[:1], self._popularity.least)
         return self._popularity.append(items, coordinate)
 
-    def served_items(self, rows: tf.Tensor, as_of: str = "now") -> dict[str, tf.Tensor]:
+    def served_items(self, rows: ArrayLike, as_of: str = "now") -> dict[str, tf.Tensor]:
         """What `embed_items` takes of rows `[m]`, popular as they are at an instant (`AS_OF`)."""
         features = self._item_table.gather(rows)
         if self._popularity is not None:
@@ -244,6 +246,12 @@ class RecallModel(tfrs.Model):
         gradients = tape.gradient(losses["loss"], variables)
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         return losses
+
+    @property
+    def served_variables(self) -> list[tf.Variable]:
+        """All that `embed_queries` and `embed_items` read."""
+        weights = [*self.query_tower.variables, *self.item_tower.variables]
+        return [*weights, self.prior_beta, *self.query_tower.item_variables]
 
     def weights_checkpoint(self) -> tf.train.Checkpoint:
         """The weights of both towers, without the optimizer: what the best evaluation keeps."""

@@ -13,9 +13,9 @@ from trainer.config import TrainerSections
 from trainer.frequency import FrequencyEstimator
 from trainer.functional.logq import log_probability_per_draw, mixture_log_q
 from trainer.functional.similarity import balanced_share
+from trainer.item_column import ItemColumn
 from trainer.item_table import ItemTable
 from trainer.keras_gate import tf
-from trainer.layers.embeddings import read_rows
 from trainer.memory_bank import MemoryBank
 from trainer.momentum import MomentumTower
 
@@ -89,7 +89,7 @@ class NegativeSources(tf.Module):
     def draw_from(self, counts: NDArray[np.int64]) -> None:
         """Takes `[N + 1]` counts of the targets that batches are drawn from; before the first step."""
         log_p = log_probability_per_draw(counts, max(int(counts.sum()), 1))
-        self._exact_log_p = self._item_table.column(log_p)
+        self._exact_log_p = ItemColumn(log_p)
 
     def rows(self, batch_rows: tf.Tensor, item_table: ItemTable, seed: tf.Tensor) -> tf.Tensor:
         """`[B + K]`: the batch's rows and K drawn uniformly, to be embedded with gradients.
@@ -173,7 +173,7 @@ class NegativeSources(tf.Module):
         """`[m]` log probability of one draw from the log."""
         if self.frequency is not None:
             return self.frequency.log_probability(rows, self._batch, exact=True)
-        return read_rows(self._exact_log_p, rows)
+        return self._exact_log_p.read(rows)
 
 
 def _of_all_replicas(values: tf.Tensor, batch_size: tf.Tensor) -> tf.Tensor:

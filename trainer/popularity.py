@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 from trainer.functional import popularity
+from trainer.item_column import ItemColumn
 from trainer.item_table import ItemTable
 from trainer.keras_gate import tf
-from trainer.layers.embeddings import read_rows
 
 COORDINATE = "log_popularity"
 """Beside the features of served items: their popularity coordinate."""
@@ -32,7 +35,7 @@ class Popularity:
           item_table: with the counts.
         """
         examples = item_table.counts_examples
-        self._trained = item_table.column(temperature * popularity.trained(examples))
+        self._trained = ItemColumn(temperature * popularity.trained(examples))
         scale = temperature * strength
         self._served = {
             name: scale * popularity.current(examples, recent, pseudo_events)
@@ -42,11 +45,11 @@ class Popularity:
 
     def trained(self, rows: tf.Tensor) -> tf.Tensor:
         """`[B]` of training: the popularity among the examples that are drawn."""
-        return read_rows(self._trained, rows)
+        return self._trained.read(rows)
 
-    def served(self, rows: tf.Tensor, as_of: str) -> tf.Tensor:
+    def served(self, rows: ArrayLike, as_of: str) -> tf.Tensor:
         """`[m]` of serving: the popularity at an instant."""
-        return tf.gather(self._served[as_of], rows)
+        return tf.constant(self._served[as_of][np.asarray(rows)])
 
     @staticmethod
     def append(items: tf.Tensor, coordinate: tf.Tensor) -> tf.Tensor:

@@ -66,9 +66,8 @@ def indices(config: TrainerSections, data_dir: Path, split: str, most: int) -> C
     }
     if features.history_length:
         columns["history length"] = np.diff(history.row_splits)
-    for name in features.item_columns.names:
-        columns[name] = table.features[name].numpy()[rows]
-    return columns
+    gathered = table.gather(rows)
+    return columns | {name: gathered[name].numpy() for name in features.item_columns.names}
 
 
 class Words:

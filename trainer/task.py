@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import sys
 import time
@@ -21,6 +22,7 @@ from preprocessing.artifacts import (
 from preprocessing.config_io import load_config
 from preprocessing.errors import LongtailError, LongtailFailure
 from preprocessing.locations import reachable
+from preprocessing.sole_writer import sole_writer
 from trainer.build import build_model
 from trainer.callbacks import CheckpointEvery, ProgressReport, Scalars, StopOnNaN, ValidationRecall
 from trainer.cluster import read_cluster
@@ -79,7 +81,8 @@ def train(
       of `TF_CONFIG` that trains nothing.
 
     Raises:
-      LongtailError: the data are missing, empty or do not fit the configuration.
+      LongtailError: the data are missing, empty or do not fit the configuration, or another
+        process trains into `model_dir`.
       LongtailFailure: the loss became NaN, or the disk is full.
     """
     cluster = read_cluster()
@@ -115,7 +118,8 @@ def train(
         serve(cluster, config, lambda: is_current(model_dir, wanted))
         return {}
     distribution = distribute(cluster, config)
-    with distribution.failures(model_dir):
+    alone = sole_writer(model_dir) if distribution.is_chief else contextlib.nullcontext()
+    with distribution.failures(model_dir), alone:
         if distribution.is_chief:
             claim(model_dir, wanted)
         distribution.from_chief(0)  # what another run left is gone before anybody restores
@@ -127,7 +131,7 @@ def train(
                 examples = TrainingData(
                     data_dir, config, distribution.part, distribution.on_servers
                 )
-                model = build_model(config, data_dir, distribution.on_servers)
+                model = build_model(config, data_dir)
                 passes, evaluations = config.train.max_epochs, config.train.evaluations_per_epoch
             else:
                 examples, model, rows = _continuation(

@@ -171,6 +171,11 @@ class QueryTower(_Tower):
         """Columns of the concatenated embeddings and histories."""
         return self.embeddings.width + sum(history.width for history in self._histories)
 
+    @property
+    def item_variables(self) -> list[tf.Variable]:
+        """What the histories read of the item table; no variables of the tower."""
+        return [variable for history in self._histories for variable in history.item_variables]
+
     def call(
         self, features: Features, training: bool = False, seed: tf.Tensor | None = None
     ) -> tf.Tensor:

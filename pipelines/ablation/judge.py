@@ -15,9 +15,9 @@ from trainer.baselines import (
     tune_als,
 )
 from trainer.buckets import assign_buckets
+from trainer.catalogue import Catalogue
 from trainer.config import TrainerSections
 from trainer.evaluate import SPLITS, TwoTower, read_split
-from trainer.item_table import ItemTable
 from trainer.model import RecallModel
 from trainer.protocol import measure
 from trainer.retrieval import item_embeddings
@@ -42,8 +42,8 @@ class Judge:
         """
         self.betas, self.k = betas, config.evaluate.ks[-1]
         self._config, self._data_dir = config, data_dir
-        self._table = ItemTable.load(data_dir, config.feature_list)
-        self._buckets = assign_buckets(self._table.counts_events, config.evaluate.bucket_shares)
+        self._catalogue = Catalogue.read(data_dir)
+        self._buckets = assign_buckets(self._catalogue.counts_events, config.evaluate.bucket_shares)
         self._splits = {
             name: read_split(data_dir, name, self._buckets.num_items) for name in SPLITS
         }
@@ -85,7 +85,7 @@ class Judge:
         if "popularity" in settings.baselines:
             rankers.append(Popularity(self._buckets.events))
         if "recent_popularity" in settings.baselines:
-            rankers.append(RecentPopularity(self._table.counts_recent))
+            rankers.append(RecentPopularity(self._catalogue.counts_recent))
         if "als" in settings.baselines:
             als, _ = tune_als(
                 read_user_items(self._data_dir, self._buckets.num_items),

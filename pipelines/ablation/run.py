@@ -18,9 +18,10 @@ from pipelines import local
 from pipelines.ablation.arms import check, chosen_arms
 from pipelines.ablation.progress import Board
 from pipelines.config import Paths, RunConfig
-from preprocessing.artifacts import library_versions, sole_writer
+from preprocessing.artifacts import library_versions
 from preprocessing.errors import LongtailFailure
 from preprocessing.progress import Stages
+from preprocessing.sole_writer import sole_writer
 from trainer.optional import require
 
 Json = dict[str, Any]

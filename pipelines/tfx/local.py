@@ -15,8 +15,8 @@ from pipelines import datasets
 from pipelines.config import Paths, RunConfig
 from pipelines.tfx.pipeline import beam_arguments, create_pipeline
 from pipelines.tfx.progress import shown
-from preprocessing.artifacts import sole_writer
 from preprocessing.errors import LongtailError, LongtailFailure
+from preprocessing.sole_writer import sole_writer
 from serving.export import newest_version
 
 METADATA, LOG = "metadata.sqlite", "pipeline.log"

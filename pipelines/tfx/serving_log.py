@@ -15,7 +15,7 @@ from preprocessing.errors import LongtailError
 from preprocessing.features import FeatureList
 from preprocessing.locations import reachable
 from preprocessing.schema import raw_feature_spec
-from trainer.item_table import ItemTable
+from trainer.catalogue import Catalogue
 from trainer.keras_gate import tf
 from trainer.vocabulary import open_transform
 
@@ -75,12 +75,12 @@ def as_examples(queries: list[Query], data_dir: Path, features: FeatureList) -> 
 
     Args:
       queries: raw.
-      data_dir: whose transform graph and item table translate them.
+      data_dir: whose transform graph and catalogue translate them.
       features: the feature list.
     """
     graph = open_transform(data_dir, "query").transform_features_layer()
     specs = raw_feature_spec(features.query_columns)
-    ids = ItemTable.load(data_dir, features).ids
+    ids = Catalogue.read(data_dir).ids
     row_of = {key.decode(): row for row, key in enumerate(ids) if row}
     columns: dict[str, list[list[Any]]] = {}
     for start in range(0, len(queries), _BATCH):

@@ -41,7 +41,8 @@ def run(config: Path, work_dir: Path, *overrides: str, runner: str = "local") ->
 
 def artifact(work_dir: Path, node: str, name: str) -> Path:
     """The newest artifact of a component."""
-    return max((work_dir / "tfx" / node / name).iterdir(), key=lambda path: int(path.name))
+    found = [path for path in (work_dir / "tfx" / node / name).iterdir() if path.is_dir()]
+    return max(found, key=lambda path: int(path.name))
 
 
 def results(work_dir: Path) -> dict[str, Any]:

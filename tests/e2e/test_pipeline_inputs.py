@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipelines import config as configuration
-from preprocessing.artifacts import sole_writer
+from preprocessing.sole_writer import sole_writer
 
 pytest.importorskip("tfx")
 from pipelines.tfx.local import LOG
@@ -38,7 +38,7 @@ def test_two_runs_at_once_are_refused(shop_config: Path, tmp_path: Path) -> None
     with sole_writer(tmp_path / "tfx"):
         refused = run(shop_config, tmp_path)
     assert refused.code == 2
-    assert "expected to write alone in" in refused.err
+    assert "expected to be alone in writing" in refused.err
 
 
 def test_the_log_may_come_as_an_examples_artifact(shop_config: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from pipelines import cli
 from pipelines import config as configuration
 from pipelines.ablation.arms import LOG_Q, NO_CORRECTION, check, default_arms, variant
 from pipelines.ablation.run import ablate
-from preprocessing.artifacts import sole_writer, write_manifest
+from preprocessing.artifacts import write_manifest
 from preprocessing.config_io import parse_config
 from preprocessing.errors import LongtailError, LongtailFailure
 from tests.trainer import synthetic
@@ -363,14 +363,3 @@ def test_a_full_disk_is_no_failure_of_the_arm(
     with pytest.raises(LongtailFailure, match="no space left"):
         run(ready, tmp_path)
     assert all(name.startswith("baselines") for name in records(tmp_path))
-
-
-def test_two_calls_do_not_write_to_one_directory(tmp_path: Path) -> None:
-    with (
-        sole_writer(tmp_path / "ablation"),
-        pytest.raises(LongtailError, match="expected to write alone in"),
-        sole_writer(tmp_path / "ablation"),
-    ):
-        pass
-    with sole_writer(tmp_path / "ablation"):
-        pass

@@ -18,6 +18,7 @@ from preprocessing.config import DataSections, TableConfig
 from preprocessing.config_io import parse_config
 from preprocessing.errors import LongtailError
 from preprocessing.joins import pairs
+from preprocessing.key_rows import KeyRows
 from preprocessing.readers import Unit
 from preprocessing.refusals import Refusals, newest
 from preprocessing.run import preprocess
@@ -51,7 +52,7 @@ def ingested(config: DataSections, **columns: list[Any]) -> ingest.Ingested:
         "stars": [5] * rows,
     }
     unit = Unit(TableConfig(path="log.csv"), "log.csv")
-    items = pa.array(["a", "b"], pa.large_string())
+    items = KeyRows(pa.array(["a", "b"], pa.large_string()))
     return ingest.canonical(pa.RecordBatch.from_pydict(base | columns), config, items, unit, 0)
 
 

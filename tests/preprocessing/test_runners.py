@@ -17,7 +17,7 @@ from google.api_core.exceptions import NotFound
 from google.auth.exceptions import DefaultCredentialsError
 from google.cloud import storage
 
-from preprocessing import locations, shuffle
+from preprocessing import locations
 from preprocessing.artifacts import MANIFEST, whole_directory
 from preprocessing.config import DataSections
 from preprocessing.config_io import parse_config
@@ -131,14 +131,6 @@ def test_preprocessing_looks_before_it_writes(tmp_path: Path) -> None:
     with pytest.raises(LongtailError, match=r"no file matches .*span-7/\*\.parquet"):
         preprocess(config(str(tmp_path / "span-7" / "*.parquet")), tmp_path / "data")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_partitions_are_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shuffle.resource, "getrlimit", lambda _: (1_024, 1_024))
-    assert shuffle.checked_partitions(0, 100) == 1
-    assert shuffle.checked_partitions(76_800, 100) == 768
-    with pytest.raises(LongtailError, match=r"rows_per_partition=100 .* 'ulimit -n' .* to 101$"):
-        shuffle.checked_partitions(76_801, 100)
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tensorflow.core.protobuf import saved_model_pb2
 
 from preprocessing.errors import LongtailError, LongtailFailure
 from serving import export as step
@@ -20,7 +21,16 @@ from serving import export_check
 from serving.export import export, main, read_description
 from serving.sample_requests import query_arrays, read_queries
 from serving.servable import Servable
-from tests.serving.recall_data import ITEMS, QUIET, K, RecallData, recall_data, write_untrained
+from tests.serving.recall_data import (
+    FEATURES,
+    HISTORY,
+    ITEMS,
+    QUIET,
+    K,
+    RecallData,
+    recall_data,
+    write_untrained,
+)
 from trainer.build import load_model
 from trainer.keras_gate import tf
 from trainer.retrieval import item_embeddings
@@ -132,6 +142,32 @@ def test_a_popularity_coordinate(shop: RecallData, tmp_path: Path, index: str) -
     alike = np.argsort(-(taste[1:] @ taste[4]), kind="stable")[1 : K + 1] + 1
     assert similar["item_ids"][0].tolist() == model.item_table.ids[alike].tolist()
     servable.close()
+
+
+@pytest.mark.parametrize("index", ["exact", "scann"])
+def test_no_constant_of_the_graph_grows_with_the_catalogue(
+    shop: RecallData, tmp_path: Path, index: str
+) -> None:
+    """A SavedModel's graph holds 2 GB at most; all that is as long as the catalogue is a variable."""
+    past_tags = {"name": "past_tags", "side": "query", "kind": "sequence", "shared_with": "tags"}
+    config = shop.config(
+        f"features={json.dumps([*FEATURES, {**past_tags, 'max_length': HISTORY}])}",
+        "towers.popularity={strength: 1.0}",
+        f"export.index={index}",
+        "export.scann={leaves: 8, leaves_to_search: 8}",
+    )
+    write_untrained(config, shop.data, tmp_path / "model")
+    version = export(config, shop.data, tmp_path / "model", tmp_path / "export", console=QUIET)
+    saved = saved_model_pb2.SavedModel.FromString((version / "saved_model.pb").read_bytes())
+    graph = saved.meta_graphs[0].graph_def
+    nodes = [*graph.node, *(node for each in graph.library.function for node in each.node_def)]
+    constants = [tf.make_ndarray(n.attr["value"].tensor) for n in nodes if n.op == "Const"]
+    assert len(constants) > 100
+    assert max(values.size for values in constants) < ITEMS
+    stored = tf.train.list_variables(str(version / "variables" / "variables"))
+    columns = [shape for _, shape in stored if shape[:1] == [ITEMS + 1]]
+    # The ids; then of histories the items' index, their tags (50 at most) and weights.
+    assert sorted(columns) == [[ITEMS + 1], [ITEMS + 1], [ITEMS + 1, 50], [ITEMS + 1, 50]]
 
 
 def test_too_low_a_recall_exports_nothing(shop: RecallData, tmp_path: Path) -> None:

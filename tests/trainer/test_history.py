@@ -9,14 +9,15 @@ import pytest
 
 from preprocessing.features import Feature, Kind, Side
 from tests.trainer.synthetic import make_config
+from trainer.item_column import ItemColumn
 from trainer.keras_gate import tf
 from trainer.layers.embeddings import FeatureEmbeddings
 from trainer.layers.history import Histories, HistoryMean
 
 ALL = make_config(Path()).feature_list
 # Item row r has vocabulary index INDEX[r]; item 5's id is unknown to the vocabulary.
-INDEX = tf.constant([0, 3, 1, 2, 4, 0])
-TAGS = tf.constant([[0, 0], [1, 2], [3, 0], [0, 0], [2, 0], [0, 0]])
+INDEX = ItemColumn([0, 3, 1, 2, 4, 0])
+TAGS = ItemColumn([[0, 0], [1, 2], [3, 0], [0, 0], [2, 0], [0, 0]])
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ def test_an_item_unknown_to_the_vocabulary_still_counts(embeddings: FeatureEmbed
 
 
 def test_multivalued_items(embeddings: FeatureEmbeddings) -> None:
-    weights = tf.constant([[0, 0], [1.0, 3.0], [2.0, 0], [0, 0], [1.0, 0], [0, 0]])
+    weights = ItemColumn([[0, 0], [1.0, 3.0], [2.0, 0], [0, 0], [1.0, 0], [0, 0]])
     layer = HistoryMean(ALL.get("recent_tags"), ALL.get("tags"), embeddings, TAGS, weights)
     rows = table(embeddings, "tags")
     output = layer(read([[1, 2, 0], [0, 0, 0], [3, 0, 0]])).numpy()

@@ -18,6 +18,7 @@ import yaml
 from rich.console import Console
 
 from preprocessing.errors import LongtailError, LongtailFailure
+from preprocessing.sole_writer import sole_writer
 from tests.trainer.synthetic import make_config
 from trainer import task
 from trainer.build import load_model
@@ -101,6 +102,17 @@ def test_steps_per_execution_changes_nothing(
         config = configure(train={"steps_per_execution": steps, "max_epochs": 1}, **RANDOM)
         run(config, data_dir, tmp_path / str(steps))
     assert history(tmp_path / "1") == history(tmp_path / "7")
+
+
+def test_two_trainings_do_not_write_to_one_directory(
+    data_dir: Path, configure: Configure, tmp_path: Path
+) -> None:
+    with (
+        sole_writer(tmp_path / "model"),
+        pytest.raises(LongtailError, match=r"alone in writing .*model, received .*wait for that"),
+    ):
+        run(configure(), data_dir, tmp_path / "model")
+    assert not list(tmp_path.iterdir())
 
 
 def test_patience_stops_a_run(data_dir: Path, configure: Configure, tmp_path: Path) -> None:

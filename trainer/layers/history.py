@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from preprocessing.features import Feature
+from trainer.item_column import ItemColumn
 from trainer.keras_gate import keras, tf
-from trainer.layers.embeddings import FeatureEmbeddings, read_rows
+from trainer.layers.embeddings import FeatureEmbeddings
 from trainer.layers.pooling import weighted_mean
 
 
@@ -50,8 +51,8 @@ class HistoryMean(keras.layers.Layer):
         sequence: Feature,
         item_feature: Feature,
         embeddings: FeatureEmbeddings,
-        item_values: tf.Tensor,
-        item_weights: tf.Tensor | None = None,
+        item_values: ItemColumn,
+        item_weights: ItemColumn | None = None,
     ) -> None:
         """Sets the layer up.
 
@@ -75,14 +76,17 @@ class HistoryMean(keras.layers.Layer):
         """Columns of the output."""
         return int(self._embeddings.table(self._item_feature).shape[1])
 
+    @property
+    def item_variables(self) -> list[tf.Variable]:
+        """What is read of the item table; the data hold it, so that no checkpoint does."""
+        return [c.variable for c in (self._item_values, self._item_weights) if c is not None]
+
     def call(self, histories: Histories) -> tf.Tensor:
         """Pools histories: `[B, D]`."""
         longest = self._sequence.max_length
         counts = histories.is_item * tf.cast(histories.age < longest, tf.float32)
         of_age = tf.gather(tf.exp(self.place_weights), tf.minimum(histories.age, longest - 1))
-        weights = (
-            None if self._item_weights is None else read_rows(self._item_weights, histories.items)
-        )
-        values = read_rows(self._item_values, histories.items)
+        weights = None if self._item_weights is None else self._item_weights.read(histories.items)
+        values = self._item_values.read(histories.items)
         vectors = self._embeddings.lookup(self._item_feature, values, weights)
         return weighted_mean(vectors, histories.positions, counts * of_age)

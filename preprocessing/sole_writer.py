@@ -1,0 +1,50 @@
+"""One process at a time writes an artifact."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from preprocessing.errors import LongtailError
+
+
+@contextlib.contextmanager
+def sole_writer(target: Path) -> Iterator[None]:
+    """Holds a place for this process, with a lock beside it that the system opens however the process ends.
+
+    In a mounted bucket (Cloud Storage FUSE) it keeps out the processes of this machine alone, or none where the
+    mount knows no locks: two machines must not be given one place.
+
+    Raises:
+      LongtailError: another process holds it.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path = target.with_name(f".{target.name}.lock")
+    with contextlib.ExitStack() as stack:
+        while not _is_held(stack.enter_context(path.open("w")), path, target):
+            pass
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _is_held(lock: IO[str], path: Path, target: Path) -> bool:
+    """Whether this process has the lock; not where another one has just removed the file."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise LongtailError(
+            f"expected to be alone in writing {target}, received the same place as another process that is at it: "
+            "wait for that one, or name another place, e.g. --set work_dir=runs/other"
+        ) from error
+    except OSError:
+        return True  # no locks here
+    try:
+        return os.path.samestat(os.fstat(lock.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
