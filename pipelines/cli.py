@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from collections.abc import Callable
@@ -41,7 +42,7 @@ def _step(
 
 
 def _continuing(overrides: list[str] | None, continue_from: Path | None) -> list[str]:
-    more = [f"train.continue_from={continue_from}"] if continue_from else []
+    more = [f"train.continue_from={json.dumps(str(continue_from))}"] if continue_from else []
     return [*(overrides or ()), *more]
 
 

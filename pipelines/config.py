@@ -15,7 +15,7 @@ from pipelines.tfx.config import PipelineConfig
 from pipelines.vertex.config import VertexConfig
 from preprocessing.config_io import load_config
 from preprocessing.features import Section
-from preprocessing.locations import reachable
+from preprocessing.locations import mounted, reachable
 from serving.config import ServingSections
 
 
@@ -90,9 +90,20 @@ class Paths:
         return self.work_dir / "candidate" / self.name
 
 
-def load(path: str | Path, overrides: Iterable[str] = ()) -> tuple[RunConfig, Paths]:
-    """Read and validate a configuration file and say where its run lies."""
+def load(
+    path: str | Path, overrides: Iterable[str] = (), *, serves_here: bool = True
+) -> tuple[RunConfig, Paths]:
+    """Read and validate a configuration file and say where its run lies.
+
+    Args:
+      path: YAML file.
+      overrides: ``section.key=value`` pairs.
+      serves_here: whether this machine writes versions: their bucket has to be mounted then.
+
+    Raises:
+      LongtailError: the file is not valid, or a bucket is not mounted.
+    """
     config = load_config(path, RunConfig, overrides)
     shared = config.rollout.export_dir
-    export = reachable(shared) if shared else None
+    export = (reachable if serves_here else mounted)(shared) if shared else None
     return config, Paths(reachable(config.work_dir), config.name, export)

@@ -83,7 +83,7 @@ def candidate(config: RunConfig, paths: Paths, console: Console) -> Path:
     made_from = [
         (read_manifest(path) or {}).get("fingerprint") for path in (paths.data, paths.model)
     ]
-    served = served_version(paths, export_fingerprint(config, *map(str, made_from)))
+    served = served_version(paths.export, export_fingerprint(config, *map(str, made_from)))
     if served:
         console.print(f"  export is current: {served}", highlight=False)
         return served

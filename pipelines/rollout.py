@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from pipelines.baseline import comparing, measured_again
 from pipelines.config import Paths, RunConfig
 from pipelines.gates import Check, check, is_blessed, refused
 from pipelines.page import record_checks, write_page
@@ -19,8 +20,8 @@ from preprocessing.progress import Stages
 from serving.export import ASSETS, DESCRIPTION, newest_version, read_description
 from serving.export_dir import read_labels, version_paths, withdrawn_versions
 from serving.labels import move_label, withdraw
-from trainer.continuation import Previous, as_it_was, carried_over
-from trainer.evaluate import METRICS, collect
+from trainer.continuation import Previous
+from trainer.evaluate import METRICS
 
 BLESSING = "blessing.json"
 """Beside longtail.json of a version that passed: its checks, and the run that it came from."""
@@ -121,9 +122,9 @@ def roll_back(config: RunConfig, paths: Paths, console: Console, to: int | None 
     return target
 
 
-def served_version(paths: Paths, fingerprint: str) -> Path | None:
-    """The newest version among the served ones that was made of the same."""
-    for _, path in sorted(version_paths(paths.export).items(), reverse=True):
+def served_version(folder: Path, fingerprint: str) -> Path | None:
+    """The newest version in a folder of versions that was made of the same."""
+    for _, path in sorted(version_paths(folder).items(), reverse=True):
         if read_description(Path(path)).get("fingerprint") == fingerprint:
             return Path(path)
     return None
@@ -154,7 +155,7 @@ def _baseline(
     if number is None:
         return None
     blessed = Path(version_paths(paths.export)[number])
-    try:
+    with comparing(f"version {number} (label {config.rollout.label})"):
         record = json.loads((blessed / ASSETS / BLESSING).read_text())
         measured: dict[str, Any] = json.loads((blessed / ASSETS / METRICS).read_text())
         data = (metrics["made"]["data_fingerprint"], metrics["ks"], metrics["buckets"])
@@ -163,19 +164,9 @@ def _baseline(
         previous = Previous.open(Path(record["work_dir"]))
         if previous.fingerprint != read_description(blessed)["made_from"]["model"]:
             raise LongtailError(f"{record['work_dir']} was trained anew since")
-        settings = config.evaluate.model_copy(update={"baselines": []})
-        alone = as_it_was(
-            config.model_copy(update={"evaluate": settings}), measured["made"]["config"]
-        )
-        with stages.stage(f"carrying version {number} over to this data"):
-            model, _ = carried_over(alone, paths.data, previous)
-        return {"made": metrics["made"], **collect(alone, paths.data, model, stages)}
-    except (OSError, KeyError, LongtailError) as error:
-        raise LongtailError(
-            f"gates: expected figures of version {number} (label {config.rollout.label}) on this "
-            f"data, received none: {error}; restore its run, or leave the comparison out with --set "
-            "gates.max_drop_overall=null --set gates.max_drop_tail=null"
-        ) from error
+        made_by = measured["made"]["config"]
+        again = measured_again(config, paths.data, previous, made_by, stages)
+        return {"made": metrics["made"], **again}
 
 
 def _bless(paths: Paths, version: Path, metrics: dict[str, Any], checks: list[Check]) -> None:

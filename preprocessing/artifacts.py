@@ -105,11 +105,11 @@ def whole_directory(target: Path) -> Iterator[Path]:
             yield temporary
             if target.exists():
                 retired = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
-                _rename(target, retired, manifest_first=True)
-                _rename(temporary, target)
+                move_directory(target, retired, manifest_first=True)
+                move_directory(temporary, target)
                 shutil.rmtree(retired)
             else:
-                _rename(temporary, target)
+                move_directory(temporary, target)
         except OSError as error:
             raise LongtailFailure(
                 f"cannot write {target}: {error.strerror or error}; nothing was replaced"
@@ -118,7 +118,7 @@ def whole_directory(target: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _rename(source: Path, target: Path, *, manifest_first: bool = False) -> None:
+def move_directory(source: Path, target: Path, *, manifest_first: bool = False) -> None:
     """Renames a directory; in a mounted bucket, which refuses that, file by file.
 
     There the manifest is the first file to leave or the last to arrive: a step that is killed between two files

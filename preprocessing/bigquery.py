@@ -31,12 +31,26 @@ def describe(table: str) -> tuple[list[str], int]:
     Raises:
       LongtailError: the extra is not installed, or the table cannot be reached.
     """
+    found = _found(table)
+    return [field.name for field in found.schema], int(found.num_rows)
+
+
+def state(table: str) -> list[Any]:
+    """Rows of a table and when it was last changed: what tells new data without reading them.
+
+    Raises:
+      LongtailError: the extra is not installed, or the table cannot be reached.
+    """
+    found = _found(table)
+    return [int(found.num_rows), found.modified.isoformat()]
+
+
+def _found(table: str) -> Any:
     client = _client()
     try:
-        found = client.get_table(table)
+        return client.get_table(table)
     except Exception as error:
         raise LongtailError(f"cannot read the BigQuery table {table}: {error}") from error
-    return [field.name for field in found.schema], int(found.num_rows)
 
 
 def read(table: str, columns: list[str]) -> Iterator[pa.RecordBatch]:

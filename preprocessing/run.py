@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
 
-from preprocessing import catalogue, examples, ingest, joins, samples, splits
+from preprocessing import bigquery, catalogue, examples, ingest, joins, samples, splits
 from preprocessing.artifacts import (
     fingerprint,
     is_current,
@@ -255,7 +255,7 @@ class _Run:
 
 def _source(table: TableConfig) -> list[Any]:
     if table.resolved_format == "bigquery":
-        return [table.path]
+        return [table.path, *bigquery.state(table.path)]
     return [
         [m.path, m.size_in_bytes, m.last_updated_in_seconds]
         for path in find_files(table)

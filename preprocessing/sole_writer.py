@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from preprocessing.errors import LongtailError
+from preprocessing.errors import LongtailError, LongtailFailure
 
 
 @contextlib.contextmanager
@@ -21,12 +21,18 @@ def sole_writer(target: Path) -> Iterator[None]:
 
     Raises:
       LongtailError: another process holds it.
+      LongtailFailure: the place cannot be written.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
     path = target.with_name(f".{target.name}.lock")
     with contextlib.ExitStack() as stack:
-        while not _is_held(stack.enter_context(path.open("w")), path, target):
-            pass
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            while not _is_held(stack.enter_context(path.open("w")), path, target):
+                pass
+        except OSError as error:
+            raise LongtailFailure(
+                f"cannot write beside {target}: {error.strerror or error}"
+            ) from error
         try:
             yield
         finally:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from preprocessing.errors import LongtailError
+from trainer.config import TrainerSections
 
 VARIABLE = "TF_CONFIG"
 _JOBS = ("chief", "worker", "ps", "evaluator")
@@ -85,6 +86,24 @@ def read_cluster(environment: Mapping[str, str] | None = None) -> Cluster | None
     elif kind == "evaluator" or cluster.num_workers > 1:
         return cluster
     return cluster if cluster.has_servers else None
+
+
+def require_divisible(config: TrainerSections, parts: int, unit: str) -> None:
+    """Whether what a step draws falls into equal parts.
+
+    Raises:
+      LongtailError: it does not.
+    """
+    drawn = {"train.batch_size": config.train.batch_size}
+    drawn["negatives.uniform"] = config.negatives.uniform
+    if config.ssl.enabled:
+        drawn["ssl.batch_size"] = config.ssl.batch_size
+    for key, size in drawn.items():
+        if size % parts:
+            raise LongtailError(
+                f"{key}: expected a multiple of the {parts} {unit} of the cluster, which share it, "
+                f"received {size}; set it to {size - size % parts + parts}"
+            )
 
 
 def _jobs(given: Any) -> dict[str, tuple[str, ...]]:

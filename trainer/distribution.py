@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from preprocessing.errors import LongtailError, LongtailFailure
-from trainer.cluster import Cluster
+from preprocessing.errors import LongtailFailure
+from trainer.cluster import Cluster, require_divisible
 from trainer.config import TrainerSections
 from trainer.input_fn import Part, TrainingData
 from trainer.keras_gate import keras, tf
@@ -155,8 +155,8 @@ class Mirrored(Alone):
         except GONE as error:
             raise LongtailFailure(
                 f"another worker of the {self._num_workers} in TF_CONFIG is gone or cannot be "
-                f"reached ({type(error).__name__}): start all of them again with the same command; "
-                f"they go on from the newest checkpoint in {model_dir}"
+                f"reached ({type(error).__name__}: {str(error).splitlines()[0][:200]}): start all of "
+                f"them again with the same command; they go on from the newest checkpoint in {model_dir}"
             ) from error
 
     def _summed(self, values: Any) -> Any:
@@ -210,24 +210,6 @@ def run_periods(
         if model.stop_training:
             break
     heard.on_train_end()
-
-
-def require_divisible(config: TrainerSections, parts: int, unit: str) -> None:
-    """Whether what a step draws falls into equal parts.
-
-    Raises:
-      LongtailError: it does not.
-    """
-    drawn = {"train.batch_size": config.train.batch_size}
-    drawn["negatives.uniform"] = config.negatives.uniform
-    if config.ssl.enabled:
-        drawn["ssl.batch_size"] = config.ssl.batch_size
-    for key, size in drawn.items():
-        if size % parts:
-            raise LongtailError(
-                f"{key}: expected a multiple of the {parts} {unit} in TF_CONFIG, which share it, "
-                f"received {size}; set it to {size - size % parts + parts}"
-            )
 
 
 @contextlib.contextmanager

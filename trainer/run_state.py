@@ -30,6 +30,14 @@ def claimed_by(model_dir: Path) -> str | None:
     return marker.read_text().strip() if marker.is_file() else None
 
 
+def steps_done(model_dir: Path) -> float:
+    """Of its newest checkpoint; infinite of a finished training, -1 without a checkpoint."""
+    if (model_dir / MANIFEST).is_file():
+        return math.inf
+    newest = tf.train.latest_checkpoint(str(model_dir / "checkpoints"))
+    return int(newest.rpartition("-")[2]) if newest else -1
+
+
 def claim(model_dir: Path, wanted: str) -> None:
     """Removes what another run left in the directory; what a killed one left of this stays."""
     if claimed_by(model_dir) != wanted:

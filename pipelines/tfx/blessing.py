@@ -10,8 +10,9 @@ from typing import Any
 
 from tfx import types
 from tfx.components.evaluator import constants
+from tfx.components.evaluator import executor as evaluator
 from tfx.components.util import model_utils
-from tfx.dsl.components.base import base_component, base_executor, executor_spec
+from tfx.dsl.components.base import base_beam_component, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 from tfx.utils import io_utils, path_utils
 
@@ -29,8 +30,12 @@ CHECKS = "checks.json"
 """In the blessing: every gate, what it expected and what it received."""
 
 
-class Executor(base_executor.BaseExecutor):
-    """Compares, and marks the blessing as TFX's Evaluator would."""
+class Executor(evaluator.Executor):
+    """Compares, and marks the blessing as TFX's Evaluator does.
+
+    One of its kind, since on Vertex AI the ids of models in a blessing become the names by which
+    the resolver looks for them, and TFX does that for Evaluator's executor alone.
+    """
 
     def Do(
         self,
@@ -54,11 +59,12 @@ class Executor(base_executor.BaseExecutor):
         metrics = json.loads(io_utils.read_string_file(f"{evaluation}/{METRICS}"))
         before = None
         compared = (gates.max_drop_overall, gates.max_drop_tail) != (None, None)
-        base = blessed and Served.parse(exec_properties["served"]).standing(blessed.uri)
-        if serves and compared and base and base != model.uri:
-            config = parse(TrainerSections, exec_properties["config"])
-            graph = artifact_utils.get_single_uri(input_dict["transform_graph"])
-            before = {"made": metrics["made"], **_measured(config, graph, base)}
+        if serves and compared and blessed is not None:
+            base = Served.parse(exec_properties["served"]).standing(blessed.uri)
+            if base != model.uri:
+                config = parse(TrainerSections, exec_properties["config"])
+                graph = artifact_utils.get_single_uri(input_dict["transform_graph"])
+                before = {"made": metrics["made"], **_measured(config, graph, base)}
         index = read_description(reachable(path_utils.serving_model_path(model.uri)))["index"]
         answers = Check("the export loads and answers", "1", float(serves), serves)
         checks = [answers, *check(metrics, before, index, gates)]
@@ -74,17 +80,15 @@ class Executor(base_executor.BaseExecutor):
 
 
 def _measured(config: TrainerSections, transform_graph: str, blessed: str) -> dict[str, Any]:
-    """The figures of an earlier model on this run's data, its rows found by key."""
-    from trainer.continuation import Previous, as_it_was, carried_over
-    from trainer.evaluate import collect
+    """The figures of an earlier model on this run's data."""
+    from pipelines.baseline import comparing, measured_again
+    from trainer.continuation import Previous
 
-    alone = config.evaluate.model_copy(update={"baselines": []})
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, comparing(blessed):
         data_dir = gather(transform_graph, Path(scratch) / "data")
         earlier = Earlier.of(blessed, Path(scratch) / "earlier")
-        before = as_it_was(config.model_copy(update={"evaluate": alone}), earlier.config)
-        model, _ = carried_over(before, data_dir, Previous.open(earlier.work_dir))
-        return collect(before, data_dir, model, Stages())
+        previous = Previous.open(earlier.work_dir)
+        return measured_again(config, data_dir, previous, earlier.config, Stages())
 
 
 def _mark(
@@ -123,7 +127,7 @@ class RecallGateSpec(component_spec.ComponentSpec):
     }
 
 
-class RecallGate(base_component.BaseComponent):
+class RecallGate(base_beam_component.BaseBeamComponent):
     """Blesses a model that serves and passes every gate: later runs compare with it, or go on from it.
 
     The blessed model before it is measured anew on this run's data: two figures from different
@@ -131,7 +135,7 @@ class RecallGate(base_component.BaseComponent):
     """
 
     SPEC_CLASS = RecallGateSpec
-    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
 
     def __init__(
         self,

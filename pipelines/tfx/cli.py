@@ -32,11 +32,12 @@ def run(
     overrides: Overrides = None,
 ) -> None:
     """Preprocess, check the data, train, evaluate, gate, try to serve, push; cached where it can be."""
-    loaded, paths = configuration.load(config, overrides or ())
+    here = runner == "local"
+    loaded, paths = configuration.load(config, overrides or (), serves_here=here)
     if submit and runner != "vertex":
         raise LongtailError(f"--submit expected --runner vertex, received --runner {runner}")
     require("tfx", "tfx")
-    if runner == "local":
+    if here:
         from pipelines.tfx.local import run as run_here
 
         run_here(loaded, paths, console)

@@ -15,10 +15,11 @@ from pipelines.tfx.artifacts import gather
 from pipelines.tfx.progress import LOG
 from preprocessing.artifacts import write_text_atomically
 from preprocessing.errors import LongtailError, LongtailFailure
-from preprocessing.locations import reachable
+from preprocessing.locations import mounted, reachable
 from serving.config import ServingSections
 from serving.export import ASSETS, read_description
 from serving.export_dir import read_labels, withdrawn_versions
+from trainer.task import training_fingerprint
 
 _SOURCES = "longtail.json"
 """In the model's artifact: where its weights are and what they were trained on."""
@@ -31,10 +32,18 @@ class Served:
     Attributes:
       directory: the folder of versions.
       label: that names the one in service.
+      withdrawn: versions that were rolled back when the pipeline was made: what was decided before
+        a rollback is not taken from the cache after it.
     """
 
     directory: str
     label: str
+    withdrawn: tuple[int, ...] = ()
+
+    @classmethod
+    def now(cls, directory: str, label: str) -> Served:
+        """As it is at the moment."""
+        return cls(directory, label, tuple(sorted(withdrawn_versions(mounted(directory)))))
 
     @classmethod
     def parse(cls, text: str) -> Served:
@@ -58,20 +67,21 @@ class Served:
           LongtailError: no pipeline pushed that version.
         """
         folder = reachable(self.directory)
-        made = read_description(reachable(path_utils.serving_model_path(blessed)))["fingerprint"]
+        model = read_description(reachable(path_utils.serving_model_path(blessed)))
+        made = model.get("fingerprint")
         withdrawn = (folder / str(number) for number in withdrawn_versions(folder))
         if all(read_description(path).get("fingerprint") != made for path in withdrawn):
             return blessed
-        version = folder / str(read_labels(str(folder))[self.label])
+        version = folder / str(read_labels(str(folder)).get(self.label))
         LOG.info("%s was rolled back: version %s is compared with instead", blessed, version.name)
-        record = json.loads((version / ASSETS / BLESSING).read_text())
-        if "model" not in record:
+        try:
+            return str(json.loads((version / ASSETS / BLESSING).read_text())["model"])
+        except (OSError, KeyError) as error:
             raise LongtailError(
-                f"expected version {version} to be one that this pipeline pushed, since the model "
-                f"blessed last, {blessed}, was rolled back; received one of longtail run: take "
-                "another back by longtail rollback --to"
-            )
-        return str(record["model"])
+                f"expected label {self.label} in {folder} at a version that this pipeline pushed, "
+                f"since the model blessed last, {blessed}, was rolled back; received {version.name}; "
+                "go to another one by longtail rollback --to"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -81,10 +91,12 @@ class Earlier:
     Attributes:
       work_dir: holds ``data`` and ``model``, as `trainer.continuation.Previous` opens them.
       config: sections of the configuration that the model answers by.
+      settings: fingerprint of all that its training depended on beside the data.
     """
 
     work_dir: Path
     config: dict[str, Any]
+    settings: str
 
     @classmethod
     def of(cls, model: str, work_dir: Path) -> Earlier:
@@ -104,12 +116,17 @@ class Earlier:
             gather(sources["transform_graph"], work_dir / "data")
         except (OSError, LongtailFailure) as error:
             raise LongtailError(
-                f"expected the artifacts of the last blessed model, {model}, received none: {error}; "
-                "restore them, or do without that model: gates.max_drop_overall=null, "
-                "gates.max_drop_tail=null and pipeline.continue_blessed=false"
+                f"expected the artifacts that {model} was made from, received none: {error}; restore "
+                "them, or start anew: pipeline.continue_blessed=false, and without a comparison "
+                "gates.max_drop_overall=null and gates.max_drop_tail=null"
             ) from error
         os.symlink(run, work_dir / "model")
-        return cls(work_dir, sources["config"])
+        return cls(work_dir, sources["config"], sources["settings"])
+
+
+def settings_of(config: ServingSections) -> str:
+    """Fingerprint of all that a training depends on beside the data."""
+    return training_fingerprint(config, "")
 
 
 def record_sources(
@@ -120,5 +137,6 @@ def record_sources(
         "model_run": model_run,
         "transform_graph": transform_graph,
         "config": config.model_dump(mode="json", include={"towers", "prior", "loss"}),
+        "settings": settings_of(config),
     }
     write_text_atomically(reachable(model) / _SOURCES, json.dumps(sources) + "\n")

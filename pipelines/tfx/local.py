@@ -18,6 +18,7 @@ from pipelines.tfx.progress import shown
 from preprocessing.errors import LongtailError, LongtailFailure
 from preprocessing.sole_writer import sole_writer
 from serving.export import newest_version
+from serving.export_dir import read_labels
 
 METADATA, LOG = "metadata.sqlite", "pipeline.log"
 
@@ -43,7 +44,7 @@ def run(config: RunConfig, paths: Paths, console: Console) -> Path | None:
     root.mkdir(parents=True, exist_ok=True)
     push.mkdir(parents=True, exist_ok=True)
     _require_readable(root / METADATA)
-    before = newest_version(push)
+    before, labelled = newest_version(push), read_labels(str(push))
     pipeline = create_pipeline(
         config,
         pipeline_name=config.name,
@@ -68,6 +69,8 @@ def run(config: RunConfig, paths: Paths, console: Console) -> Path | None:
     pushed = newest_version(push)
     new = pushed if pushed and pushed != before else None
     outcome = f"pushed {new}" if new else f"nothing was pushed, {push} is as it was"
+    if not new and read_labels(str(push)) != labelled:  # the run before was killed on its way here
+        outcome = f"the label is now at {read_labels(str(push))} in {push}"
     console.print(
         f"  {outcome}, {time.perf_counter() - started:.0f} s", highlight=False, soft_wrap=True
     )

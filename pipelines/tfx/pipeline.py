@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tfx import components, types
-from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
 from tfx.dsl.components.common.resolver import Resolver
@@ -19,6 +18,7 @@ from tfx.types import standard_artifacts
 
 from pipelines.config import RunConfig
 from pipelines.tfx.blessing import RecallGate
+from pipelines.tfx.curated_schema import CuratedSchema
 from pipelines.tfx.data_gate import DataGate
 from pipelines.tfx.earlier import Served
 from pipelines.tfx.evaluation import RecallEvaluation
@@ -51,7 +51,7 @@ def create_pipeline(
 
     Args:
       config: the whole configuration; each component keeps the sections that it reads, so a
-        change of `evaluate` trains nothing anew.
+        change of `gates` trains nothing anew.
       pipeline_name: runs of one name share cache and blessed models.
       pipeline_root: of all artifacts.
       push_directory: the folder of versions that a server watches.
@@ -60,10 +60,10 @@ def create_pipeline(
       log: an ExampleGen whose `examples` are the interactions, instead of `data.interactions`.
 
     Raises:
-      LongtailError: a source does not exist, or the configuration continues another run.
+      LongtailError: a source or the schema does not exist, or the configuration continues another run.
     """
     _check_continuation(config)
-    served = Served(push_directory, config.rollout.label)
+    served = Served.now(push_directory, config.rollout.label)
     made = Preprocessing(config, log=log.outputs["examples"] if log else None)
     examples, graph = made.outputs["examples"], made.outputs["transform_graph"]
     statistics = components.StatisticsGen(examples=examples, exclude_splits=_UNCHECKED)
@@ -73,7 +73,7 @@ def create_pipeline(
             statistics=statistics.outputs["statistics"], exclude_splits=_UNCHECKED
         )
     else:
-        schema = ImportSchemaGen(schema_file=config.pipeline.schema_file)
+        schema = CuratedSchema(config.pipeline.schema_file)
     anomalies = components.ExampleValidator(
         statistics=statistics.outputs["statistics"],
         schema=schema.outputs["schema"],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,13 @@ from tfx.proto import pusher_pb2
 from tfx.types import artifact_utils
 from tfx.utils import proto_utils
 
-from pipelines.rollout import BLESSING
+from pipelines.rollout import BLESSING, served_version
 from pipelines.tfx.blessing import CHECKS
-from preprocessing.artifacts import write_text_atomically
+from preprocessing.artifacts import move_directory, write_text_atomically
 from preprocessing.locations import reachable
-from serving.export import ASSETS, newest_version, read_description
-from serving.export_dir import withdrawn_versions
+from preprocessing.sole_writer import sole_writer
+from serving.export import ASSETS, read_description
+from serving.export_dir import read_labels, withdrawn_versions
 from serving.labels import move_label
 
 _HIDDEN = ".push"
@@ -46,6 +46,21 @@ class WholePush(executor.Executor):
             _label(base, exec_properties, int(there.name))
             return
         hidden = base / _HIDDEN
+        with sole_writer(hidden):
+            self._push(input_dict, output_dict, exec_properties, destination, hidden)
+
+    def _push(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+        destination: pusher_pb2.PushDestination,
+        hidden: Path,
+    ) -> None:
+        base, pushed = (
+            hidden.parent,
+            artifact_utils.get_single_instance(output_dict["pushed_model"]),
+        )
         shutil.rmtree(hidden, ignore_errors=True)
         destination.filesystem.base_directory = str(hidden)
         hidden_properties = {
@@ -59,22 +74,21 @@ class WholePush(executor.Executor):
                 "model": artifact_utils.get_single_uri(input_dict["model"]),
             }
             write_text_atomically(version / ASSETS / BLESSING, json.dumps(record, indent=2) + "\n")
-            os.rename(version, base / version.name)
+            move_directory(version, base / version.name)
             pushed.set_string_custom_property(_DESTINATION, str(base / version.name))
             _label(base, exec_properties, int(version.name))
         shutil.rmtree(hidden, ignore_errors=True)
 
     def _twin(self, input_dict: dict[str, list[types.Artifact]], base: Path) -> Path | None:
-        """The newest version where it is this model already: a second run pushes no twin."""
-        newest = newest_version(base)
-        if newest is None or not self.CheckBlessing(input_dict):
+        """The version that is this model already: a second run pushes no twin."""
+        if not self.CheckBlessing(input_dict):
             return None
         model = read_description(reachable(self.GetModelPath(input_dict)))
-        same = model and read_description(newest).get("fingerprint") == model["fingerprint"]
-        return newest if same else None
+        return served_version(base, model["fingerprint"]) if model else None
 
 
 def _label(base: Path, exec_properties: dict[str, Any], version: int) -> None:
-    """Let the label name a version, unless it was rolled back."""
-    if version not in withdrawn_versions(base):
-        move_label(base, json.loads(exec_properties["custom_config"])["label"], version)
+    """Let the label name a version, unless that was rolled back or is older than the labelled one."""
+    label = json.loads(exec_properties["custom_config"])["label"]
+    if version not in withdrawn_versions(base) and version > read_labels(str(base)).get(label, -1):
+        move_label(base, label, version)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -10,15 +11,16 @@ from typing import TYPE_CHECKING
 
 import preprocessing.quiet  # noqa: F401  before anything that imports TensorFlow
 from pipelines.tfx.artifacts import gather
-from pipelines.tfx.earlier import Earlier, Served, record_sources
+from pipelines.tfx.earlier import Earlier, Served, record_sources, settings_of
 from pipelines.tfx.progress import LOG
-from pipelines.tfx.sections import parse
+from pipelines.tfx.sections import parse, sections_of
 from preprocessing.artifacts import read_manifest
+from preprocessing.errors import LongtailError
 from preprocessing.locations import reachable
 from serving.config import ServingSections
 from serving.export import export
 from trainer.continuation import Previous
-from trainer.run_state import claimed_by
+from trainer.run_state import claimed_by, steps_done
 from trainer.task import train, training_fingerprint
 
 if TYPE_CHECKING:
@@ -50,12 +52,18 @@ def run_fn(fn_args: FnArgs) -> None:
         if fn_args.base_model:
             served = Served.parse(fn_args.custom_config["served"])
             base = served.standing(os.path.dirname(fn_args.base_model))
-        earlier = Earlier.of(base, Path(scratch) / "earlier").work_dir if base else None
-        if earlier and _fingerprint(earlier / "data") == _fingerprint(data_dir):
+        earlier = Earlier.of(base, Path(scratch) / "earlier") if base else None
+        if earlier and _fingerprint(earlier.work_dir / "data") == _fingerprint(data_dir):
+            if earlier.settings != settings_of(config):
+                raise LongtailError(
+                    f"pipeline.continue_blessed: expected new events, or settings as those of {base}, "
+                    "received the same data and other settings of training; train from scratch "
+                    "with --set pipeline.continue_blessed=false"
+                )
             LOG.info("no new events since %s was trained: it is taken as it is", base)
-            _copy(earlier / "model", model_dir)
+            _copy(earlier.work_dir / "model", model_dir)
         else:
-            _train(config, data_dir, model_dir, earlier)
+            _train(config, data_dir, model_dir, earlier.work_dir if earlier else None)
         version = export(config, data_dir, model_dir, Path(scratch) / "export")
         target = reachable(fn_args.serving_model_dir)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -76,22 +84,25 @@ def _train(config: ServingSections, data_dir: Path, model_dir: Path, earlier: Pa
         config = config.model_copy(update={"train": section})
         previous = Previous.open(earlier).fingerprint
     wanted = training_fingerprint(config, _fingerprint(data_dir), previous)
-    for other in model_dir.parent.iterdir():
-        if other != model_dir and claimed_by(other) == wanted:
-            LOG.info("taking over the training in %s", other)
-            _copy(other, model_dir)
-            break
+    model_dir.parent.mkdir(parents=True, exist_ok=True)
+    begun = [path for path in model_dir.parent.iterdir() if path != model_dir]
+    begun = [path for path in begun if claimed_by(path) == wanted]
+    if begun:
+        furthest = max(begun, key=steps_done)
+        LOG.info("taking over the training in %s", furthest)
+        _copy(furthest, model_dir)
     train(config, data_dir, model_dir)
 
 
 def _copy(run: Path, model_dir: Path) -> None:
-    """Files of a training by links where the disk has them: none is written in place."""
+    """Files of a training; of the large ones, which are never written in place, links if possible."""
 
     def link(source: str, target: str) -> None:
-        try:
-            os.link(source, target)
-        except OSError:
-            shutil.copy2(source, target)
+        if ".data-" in Path(source).name:  # TensorFlow writes an index in place
+            with contextlib.suppress(OSError):
+                os.link(source, target)
+                return
+        shutil.copy2(source, target)
 
     shutil.copytree(run, model_dir, copy_function=link, dirs_exist_ok=True)
 
@@ -102,7 +113,5 @@ def _fingerprint(data_dir: Path) -> str:
 
 def custom_config(config: ServingSections, served: Served | None) -> dict[str, str]:
     """What `run_fn` wants to be told by the Trainer; `served` where there may be a base model."""
-    from pipelines.tfx.sections import sections_of
-
     told = {"config": sections_of(config, ServingSections)}
     return told if served is None else {**told, "served": served.as_json()}

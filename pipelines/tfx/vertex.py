@@ -66,6 +66,8 @@ def cloud(config: RunConfig) -> Cloud:
     vertex = _settings(config)
     google = GoogleCloud(vertex)
     google.require_bucket(vertex.staging_bucket, "vertex.staging_bucket")
+    if config.rollout.export_dir is not None:
+        google.require_bucket(config.rollout.export_dir, "rollout.export_dir")
     return google
 
 

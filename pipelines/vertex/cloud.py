@@ -44,6 +44,7 @@ class GoogleCloud:
         self._config = config
         self._aiplatform = require("google.cloud.aiplatform_v1", "gcp")
         self._errors = require("google.api_core.exceptions", "gcp")
+        self._auth_error = require("google.auth.exceptions", "gcp").GoogleAuthError
         self._credentials = google_cloud.credentials()
         self._storage = google_cloud.storage_client(config.project, self._credentials)
 
@@ -52,8 +53,13 @@ class GoogleCloud:
         google_cloud.require_bucket(self._storage, uri, key)
 
     def exists(self, uri: str) -> bool:
-        """Asks Cloud Storage."""
-        return bool(self._blob(uri).exists())
+        """Asks Cloud Storage.
+
+        Raises:
+          LongtailError: it does not answer to these credentials.
+        """
+        with self._access(uri):
+            return bool(self._blob(uri).exists())
 
     def upload(self, path: Path, uri: str) -> None:
         """Writes the object.
@@ -61,12 +67,8 @@ class GoogleCloud:
         Raises:
           LongtailError: the credentials may not write there.
         """
-        try:
+        with self._access(uri):
             self._blob(uri).upload_from_filename(str(path))
-        except self._errors.GoogleAPICallError as error:
-            raise LongtailError(
-                f"cannot write {uri} ({error.message}): the account needs roles/storage.objectAdmin"
-            ) from error
 
     def create_custom_job(self, job: dict[str, Any]) -> str:
         """Asks Vertex AI.
@@ -95,6 +97,16 @@ class GoogleCloud:
         return getattr(self._aiplatform, kind)(
             credentials=self._credentials, client_options={"api_endpoint": endpoint}
         )
+
+    @contextmanager
+    def _access(self, uri: str) -> Iterator[None]:
+        try:
+            yield
+        except (self._errors.GoogleAPICallError, self._auth_error) as error:
+            raise LongtailError(
+                f"no access to {uri} ({str(error).splitlines()[0][:200]}): the account needs "
+                "roles/storage.objectAdmin; 'gcloud auth application-default login' renews credentials"
+            ) from error
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:

@@ -20,6 +20,7 @@ from preprocessing.artifacts import MANIFEST
 from preprocessing.config_io import load_config
 from preprocessing.errors import LongtailError
 from preprocessing.locations import SCHEME
+from trainer.cluster import require_divisible
 
 
 def section(config: RunConfig) -> VertexConfig:
@@ -64,12 +65,15 @@ def train(
       The resource name of the job, None of a dry run.
 
     Raises:
-      LongtailError: what is missing, before anything is uploaded: section, package, extra, credentials, a bucket
-        or the data.
+      LongtailError: what is missing or does not fit, before anything is uploaded: section, package, extra,
+        credentials, a bucket, the data, or a batch that the machines cannot share.
       LongtailFailure: Vertex AI refused the job.
     """
     config = load_config(config_file, RunConfig, overrides)
     vertex = section(config)
+    machines = vertex.train.replicas * (vertex.train.accelerator_count or 1)
+    if vertex.train.replicas > 1:
+        require_divisible(config, machines, "replicas (vertex.train)")
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
     staging = f"{vertex.staging_bucket.rstrip('/')}/longtail/{config.name}-{stamp}"
     if package is None:

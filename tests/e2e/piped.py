@@ -69,6 +69,6 @@ def results(work_dir: Path) -> dict[str, Any]:
         "figures": metrics["splits"]["test"]["rankers"]["model"],
         "checks": (artifact(work_dir, "RecallGate", "blessing") / "checks.json").read_text(),
         "weights": next((served / "variables").glob("*.data-*")).read_bytes(),
-        "labels": len(read_labels(str(served.parent))),
+        "label": read_labels(str(served.parent)) == {"stable": int(served.name)},
         "left": [p.name for p in served.parent.iterdir() if p.name.startswith(".")],
     }

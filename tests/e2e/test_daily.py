@@ -172,6 +172,11 @@ def test_rollback_moves_the_label_and_the_server_follows(
     assert shop.state() == ([1, 2], {"stable": 2})
 
 
+def test_a_run_may_be_named_by_its_day(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    assert shop.run(3, "--continue-from", "2024-05-02") == 2
+    assert "expected a finished run in 2024-05-02" in capsys.readouterr().err
+
+
 def test_bad_input_is_told_before_any_work(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
     assert shop.run(3, "--continue-from", str(shop.root / "day-0")) == 2
     assert "expected a finished run in" in capsys.readouterr().err

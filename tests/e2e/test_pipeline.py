@@ -121,7 +121,7 @@ def test_a_run_that_is_killed_in_every_component_ends_with_the_same_artifacts(
     for node in kill_each.NODES:
         assert f"killed in {node}" in done.stdout
     wanted, received = whole.results, results(tmp_path)
-    assert wanted["labels"] == 1 and wanted["left"] == []
+    assert wanted["label"] and wanted["left"] == []
     assert {name for name in wanted if wanted[name] != received[name]} == set()
 
 
@@ -141,6 +141,8 @@ def test_an_anomaly_in_the_examples_stops_the_pipeline_before_training(
     assert "anomaly in train, channel" in (whole.work_dir / "tfx" / LOG).read_text()
     assert "repair the source" in stopped.err
     assert len(list((whole.work_dir / "tfx" / "Trainer" / "model").iterdir())) == trained
+    schema.write_text(inferred.read_text())  # repaired, in its place
+    assert run(shop_config, whole.work_dir, f"pipeline.schema_file={schema}").code == 0
 
 
 def test_a_model_that_does_not_serve_is_not_blessed(whole: Whole, tmp_path: Path) -> None:

@@ -70,6 +70,15 @@ def test_without_new_events_the_blessed_model_stays(
     assert versions(root) == before
 
 
+def test_other_settings_without_new_events_are_not_ignored(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(root, 2, "train.learning_rate=0.001") == 2
+    said = capsys.readouterr().err
+    assert "received the same data and other settings" in said
+    assert "pipeline.continue_blessed=false" in said
+
+
 def test_a_training_that_is_there_is_not_repeated(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -93,6 +102,20 @@ def test_after_a_rollback_the_model_that_serves_is_gone_on_from(
     behind = json.loads((good / "assets.extra" / "longtail.json").read_text())["made_from"]
     assert trainings(root)[-1]["continued"]["from"] == behind["model"]
     assert len(versions(root)) == 4 and "pushed" in said
+
+
+def test_a_rollback_is_no_matter_for_the_cache(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was continued from a model, or refused beside it, is done anew once that is rolled back."""
+    assert run(root, 3) == 0  # from the third day's model, which is the blessed one
+    third = trainings(root)[-1]
+    assert main(["rollback", str(root / "day-1.yaml")]) == 0
+    capsys.readouterr()
+    assert run(root, 3) == 0
+    said = capsys.readouterr().out
+    assert "is compared with instead" in said and "Trainer from the cache" not in said
+    assert trainings(root)[-1]["continued"]["from"] != third["fingerprint"]
 
 
 def test_new_events_need_a_boundary_in_time(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,6 +34,15 @@ def test_paths_of_a_pipeline_lie_below_the_work_dir(shop_config: Path) -> None:
     assert paths.tfx.parent == paths.work_dir
 
 
+def test_a_schema_that_is_not_there_is_refused_before_any_work(
+    shop_config: Path, tmp_path: Path
+) -> None:
+    refused = run(shop_config, tmp_path, "pipeline.schema_file=nowhere.pbtxt")
+    assert refused.code == 2
+    assert "pipeline.schema_file: expected a schema.pbtxt, found no file nowhere" in refused.err
+    assert not (tmp_path / "tfx" / LOG).exists()
+
+
 def test_two_runs_at_once_are_refused(shop_config: Path, tmp_path: Path) -> None:
     with sole_writer(tmp_path / "tfx"):
         refused = run(shop_config, tmp_path)

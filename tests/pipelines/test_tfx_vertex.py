@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from pipelines import config as configuration
+from pipelines.cli import main
 from pipelines.config import Paths, RunConfig
 from preprocessing.errors import LongtailError
 from tests.e2e import shop
@@ -81,6 +82,38 @@ def test_a_continued_training_asks_for_the_blessed_model(loaded: tuple[RunConfig
     trainer = spec["pipelineSpec"]["root"]["dag"]["tasks"]["Trainer"]
     base = trainer["inputs"]["artifacts"]["base_model"]["taskOutputArtifact"]
     assert base["producerTask"].startswith("LatestBlessedModel")
+
+
+def test_the_log_may_come_from_an_example_gen(
+    loaded: tuple[RunConfig, Paths], tmp_path: Path
+) -> None:
+    from tfx.components import ImportExampleGen
+
+    from pipelines.tfx.pipeline import create_pipeline
+
+    config, _ = loaded
+    log = ImportExampleGen(input_base="gs://shop-bucket/log")
+    made = create_pipeline(
+        config,
+        pipeline_name="shop",
+        pipeline_root=str(tmp_path),
+        push_directory=str(tmp_path / "export"),
+        log=log,
+    )
+    nodes = {node.id: node for node in made.components}
+    assert nodes["Preprocessing"].inputs["log"].producer_component_id == "ImportExampleGen"
+    assert "ImportExampleGen" in nodes
+
+
+def test_versions_may_go_to_a_bucket_that_is_not_mounted_here(
+    loaded: tuple[RunConfig, Paths], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = (*VERTEX, "rollout.export_dir=gs://models/served", f"work_dir={tmp_path}")
+    words = [word for change in changes for word in ("--set", change)]
+    assert main(["pipeline", "run", "shop.yaml", "--runner", "vertex", *words]) == 0
+    assert "gs://models/served/shop" in (tmp_path / "tfx" / "pipeline.json").read_text()
+    assert main(["pipeline", "run", "shop.yaml", *words]) == 2
+    assert "expected gs://models mounted" in capsys.readouterr().err
 
 
 def test_a_file_for_a_schedule_asks_for_no_cache(loaded: tuple[RunConfig, Paths]) -> None:

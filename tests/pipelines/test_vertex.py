@@ -157,7 +157,7 @@ def test_several_machines_with_accelerators(tmp_path: Path, wheel: str) -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("train", [{}, {"replicas": 3, "spot": True, **GPU}], ids=["one", "many"])
+@pytest.mark.parametrize("train", [{}, {"replicas": 4, "spot": True, **GPU}], ids=["one", "many"])
 def test_the_real_client_takes_the_request(tmp_path: Path, wheel: str, train: Any) -> None:
     cloud = RecordingCloud()
     started(write_config(tmp_path, VERTEX | {"train": train}), cloud, package=wheel)
@@ -168,7 +168,7 @@ def test_the_real_client_takes_the_request(tmp_path: Path, wheel: str, train: An
     assert first.machine_spec.accelerator_count == train.get("accelerator_count", 0)
     strategy = aiplatform_v1.Scheduling.Strategy
     assert job.job_spec.scheduling.strategy is (strategy.SPOT if train else strategy.STANDARD)
-    assert [p.replica_count for p in job.job_spec.worker_pool_specs] == ([1, 2] if train else [1])
+    assert [p.replica_count for p in job.job_spec.worker_pool_specs] == ([1, 3] if train else [1])
 
 
 def test_a_dry_run_prints_the_request_and_asks_nobody(
@@ -193,6 +193,7 @@ def test_a_dry_run_prints_the_request_and_asks_nobody(
         (VERTEX | {"staging_bucket": "bucket"}, {}, True, {}, "vertex.staging_bucket"),
         (VERTEX | {"regoin": "x"}, {}, True, {}, "vertex.regoin: unknown key"),
         (VERTEX | {"train": {"accelerator_type": "NVIDIA_L4"}}, {}, True, {}, "accelerator_count"),
+        (VERTEX | {"train": {"replicas": 3}}, {}, True, {}, "batch_size: .*multiple of the 3"),
     ],
 )
 def test_what_is_missing_is_said_before_anything_is_sent(
