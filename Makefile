@@ -3,7 +3,9 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.longtail-complete
-PYTEST := $(BIN)/python -m pytest
+# A file's tests share what they prepare, so a file stays with one of the processes.
+JOBS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test test-fast check format lock clean distclean
@@ -19,7 +21,7 @@ venv: $(READY) ## the environment in .venv (PYTHON=... names the interpreter)
 demo: $(READY) ## Complete Journey, from the log to recommendations (QUICK=1: a sample, in minutes)
 	$(BIN)/longtail demo $(if $(filter-out 0,$(QUICK)),--quick)
 
-test: $(READY) ## all tests
+test: $(READY) ## all tests (JOBS=2: processes)
 	$(PYTEST) $(ARGS)
 
 test-fast: $(READY) ## the tests that take seconds

@@ -49,6 +49,7 @@ EXTRAS = {
         "packaging>=23",
         "psutil>=5.9",
         "pytest>=8.2",
+        "pytest-xdist>=3.6",
         "ruff>=0.6",
         "types-PyYAML",
         "uv>=0.4",  # `make lock` only
