@@ -92,9 +92,10 @@ class Days:
 
     def _config(self, seed: int, before: str | None, rate: float) -> TrainerSections:
         config, _ = configuration.load(self._path, ["evaluate.baselines=[]", f"seed={seed}"])
-        changes: dict[str, Any] = {"learning_rate": config.train.learning_rate * rate}
+        changes: dict[str, Any] = {}
         if before is not None:
             changes["continue_from"] = str(self._root / before)
+            changes["continued_learning_rate"] = config.train.learning_rate * rate
         return config.model_copy(update={"train": config.train.model_copy(update=changes)})
 
 
@@ -127,7 +128,7 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=3)
     parser.add_argument("--step", type=int, default=7, help="days of the log between two models")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--rates", type=float, nargs="+", default=[0.5, 1.0, 2.0])
+    parser.add_argument("--rates", type=float, nargs="+", default=[0.01, 0.05, 0.2, 0.5, 1.0])
     parser.add_argument("--work-dir", type=Path, default=Path("runs/daily"))
     parser.add_argument("--out", type=Path, help="also write the figures here, as JSON")
     given = parser.parse_args()

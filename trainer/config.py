@@ -70,6 +70,11 @@ class TrainConfig(Section):
         "adagrad", description="sparse updates: a step's time does not grow with a vocabulary"
     )
     evaluations_per_epoch: PositiveInt = 1
+    continued_learning_rate: PositiveFloat | None = Field(
+        None,
+        description="of a training that goes on from an earlier model; default: learning_rate. Choose it on "
+        "validation: what is new is few and not as the whole (docs/daily.md)",
+    )
     continue_from: str | None = Field(
         None,
         description="work_dir of an earlier run, whose model learns the events since, in time order",

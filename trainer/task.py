@@ -48,8 +48,10 @@ def training_fingerprint(
         exclude={"train": {"min_shard_bytes", "grace_seconds"}},
     )
     sections["train"].pop("continue_from")  # a place; `previous` says what lies there
+    rate = sections["train"].pop("continued_learning_rate")
     if previous is not None:
         sections["previous"] = previous
+        sections["train"]["learning_rate"] = rate or config.train.learning_rate
     weights = config.data.reward_weights
     judged = config.evaluate.model_dump(
         mode="json", include={"ks", "bucket_shares", "max_validation_users"}
@@ -108,6 +110,9 @@ def train(
                 "train.continue_from: expected the work_dir of an earlier run, received this run's "
                 "own; give each day a work_dir of its own, e.g. --set work_dir=runs/2024-05-02"
             )
+        rate = config.train.continued_learning_rate or config.train.learning_rate
+        section = config.train.model_copy(update={"learning_rate": rate})
+        config = config.model_copy(update={"train": section})
     wanted = training_fingerprint(
         config, data["fingerprint"], previous.fingerprint if previous else None
     )

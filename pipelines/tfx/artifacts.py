@@ -1,6 +1,8 @@
 """How ``data/`` lies in TFX artifacts, and how a component gets it back as one directory.
 
-Examples and transform graphs are TFX's own types; what else preprocessing writes is an `ItemTable`.
+Examples and transform graphs are TFX's own types; what else preprocessing writes, the catalogue with
+item features, counts, mutual information, users' items and sample queries, is a plain `Dataset`: TFX
+imports an artifact's class by its type's name on Vertex AI, where a name of ours would not be found.
 The Trainer takes no artifacts but TFX's, so the transform graph names the other two.
 """
 
@@ -11,8 +13,6 @@ import os
 import shutil
 from pathlib import Path
 
-from tfx.types.artifact import Artifact
-
 from preprocessing.artifacts import write_text_atomically
 from preprocessing.errors import LongtailFailure
 from preprocessing.locations import reachable
@@ -20,12 +20,6 @@ from preprocessing.locations import reachable
 SPLITS = ("train", "validation", "test")
 _PARTS = "longtail.json"
 """In the transform graph: where examples and item table are."""
-
-
-class ItemTable(Artifact):
-    """The catalogue: item features, counts, mutual information, users' items, sample queries."""
-
-    TYPE_NAME = "longtail.ItemTable"
 
 
 def scatter(data_dir: Path, *, examples: str, transform_graph: str, item_table: str) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 from tfx import types
 from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
+from tfx.types.experimental.simple_artifacts import Dataset
 
-from pipelines.tfx.artifacts import SPLITS, ItemTable, scatter
+from pipelines.tfx.artifacts import SPLITS, scatter
 from pipelines.tfx.sections import parse, sections_of
 from preprocessing.config import DataSections, TableConfig
 from preprocessing.locations import reachable
@@ -54,7 +55,7 @@ class PreprocessingSpec(component_spec.ComponentSpec):
     OUTPUTS = {  # noqa: RUF012
         "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
         "transform_graph": component_spec.ChannelParameter(type=standard_artifacts.TransformGraph),
-        "item_table": component_spec.ChannelParameter(type=ItemTable),
+        "item_table": component_spec.ChannelParameter(type=Dataset),
     }
     PARAMETERS = {  # noqa: RUF012
         "config": component_spec.ExecutionParameter(type=str),
@@ -84,7 +85,7 @@ class Preprocessing(base_beam_component.BaseBeamComponent):
         channels = {
             "examples": types.Channel(type=standard_artifacts.Examples),
             "transform_graph": types.Channel(type=standard_artifacts.TransformGraph),
-            "item_table": types.Channel(type=ItemTable),
+            "item_table": types.Channel(type=Dataset),
             **({} if log is None else {"log": log}),
         }
         super().__init__(

@@ -56,8 +56,9 @@ def test_the_log_may_come_as_an_examples_artifact(shop_config: Path, tmp_path: P
 
     import tensorflow as tf
     from tfx.types import standard_artifacts
+    from tfx.types.experimental.simple_artifacts import Dataset
 
-    from pipelines.tfx.artifacts import ItemTable, gather
+    from pipelines.tfx.artifacts import gather
     from pipelines.tfx.preprocessing import Executor
     from pipelines.tfx.sections import sections_of
     from preprocessing.artifacts import read_manifest
@@ -82,7 +83,7 @@ def test_the_log_may_come_as_an_examples_artifact(shop_config: Path, tmp_path: P
     kinds = {
         "examples": standard_artifacts.Examples,
         "transform_graph": standard_artifacts.TransformGraph,
-        "item_table": ItemTable,
+        "item_table": Dataset,
     }
     made = {name: kind() for name, kind in kinds.items()}
     for name, each in made.items():

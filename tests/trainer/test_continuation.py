@@ -24,7 +24,7 @@ from trainer.frequency import FrequencyEstimator
 from trainer.keras_gate import tf
 from trainer.new_events import NewEvents
 from trainer.run_state import RunState
-from trainer.task import train
+from trainer.task import train, training_fingerprint
 from trainer.vocabulary import Rows, open_transform
 
 Configure = Callable[..., TrainerSections]
@@ -136,6 +136,20 @@ def test_training_goes_on(
     assert summary["best"] > 0.4
     other = configure(loss=STREAMED, train={"continue_from": str(yesterday) + "/"})
     assert train(other, today, tmp_path / "model", console=QUIET) == summary  # current
+
+
+def test_a_rate_of_its_own_is_that_of_a_continuation_alone(
+    data_dir: Path, yesterday: Path, configure: Configure, tmp_path: Path
+) -> None:
+    slow = configure(train={"continued_learning_rate": 1e-9})
+    assert training_fingerprint(slow, "data") == training_fingerprint(configure(), "data")
+    assert training_fingerprint(slow, "data", "y") != training_fingerprint(configure(), "data", "y")
+    section = slow.train.model_copy(update={"continue_from": str(yesterday)})
+    config = slow.model_copy(update={"train": section})
+    train(config, data_dir, tmp_path / "model")
+    before = load_model(slow, data_dir, yesterday / "model").item_tower.embeddings.tables["product"]
+    after = load_model(slow, data_dir, tmp_path / "model").item_tower.embeddings.tables["product"]
+    np.testing.assert_allclose(after.numpy(), before.numpy(), atol=1e-6)
 
 
 def test_a_killed_continuation_goes_on_at_its_checkpoint(
