@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import absl.logging  # noqa: F401  its handler keeps the stderr of now, and not that of one test
 import hypothesis
 import pytest
 
