@@ -25,9 +25,10 @@ from rich.table import Table
 
 from benchmarks.step_time import synthetic, synthetic_config
 from trainer.cluster import read_cluster
-from trainer.distribution import Span, distribute
+from trainer.distribution import Span
 from trainer.input_fn import Part
 from trainer.keras_gate import keras, tf
+from trainer.strategy import distribute
 
 _STEPS = 8
 """Steps of an execution."""

@@ -165,21 +165,6 @@ class Mirrored(Alone):
         )
 
 
-def distribute(cluster: Cluster | None, config: TrainerSections) -> Alone:
-    """How this process takes part in the training.
-
-    Raises:
-      LongtailError: the configuration does not fit the cluster.
-    """
-    if cluster is None:
-        return Alone()
-    if cluster.has_servers:
-        from trainer.parameter_servers import Served  # which builds on this module
-
-        return Served(cluster, config)
-    return Mirrored(cluster, config)
-
-
 def run_periods(
     model: RecallModel,
     steps: Callable[[int], dict[str, float]],

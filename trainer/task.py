@@ -28,13 +28,14 @@ from trainer.callbacks import CheckpointEvery, ProgressReport, Scalars, StopOnNa
 from trainer.cluster import read_cluster
 from trainer.config import TrainerSections
 from trainer.continuation import Previous, carried_over
-from trainer.distribution import Alone, Span, distribute
+from trainer.distribution import Alone, Span
 from trainer.input_fn import Part, TrainingData
 from trainer.keras_gate import keras, tf
 from trainer.model import RecallModel
 from trainer.new_events import NewEvents
 from trainer.parameter_servers import serve
 from trainer.run_state import RunState, claim
+from trainer.strategy import distribute
 from trainer.validation import Validation
 
 

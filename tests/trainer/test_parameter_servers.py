@@ -26,9 +26,9 @@ from tests.trainer.processes import (
 from trainer.build import load_model
 from trainer.cluster import Cluster
 from trainer.config import TrainerSections
-from trainer.distribution import distribute
 from trainer.keras_gate import tf
 from trainer.parameter_servers import serve
+from trainer.strategy import distribute
 from trainer.task import training_fingerprint
 from trainer.validation import Validation
 

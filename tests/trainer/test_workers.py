@@ -31,8 +31,9 @@ from tests.trainer.worker_steps import trained
 from trainer.build import build_model, load_model
 from trainer.cluster import Cluster
 from trainer.config import TrainerSections
-from trainer.distribution import Alone, distribute
+from trainer.distribution import Alone
 from trainer.run_state import RunState
+from trainer.strategy import distribute
 from trainer.task import train
 
 pytestmark = pytest.mark.slow

@@ -18,10 +18,11 @@ from preprocessing.config_io import parse_config
 from trainer.build import build_model
 from trainer.cluster import read_cluster
 from trainer.config import TrainerSections
-from trainer.distribution import Alone, Span, distribute
+from trainer.distribution import Alone, Span
 from trainer.input_fn import TrainingData
 from trainer.keras_gate import keras
 from trainer.model import RecallModel
+from trainer.strategy import distribute
 
 STEPS = 3
 
