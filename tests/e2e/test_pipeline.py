@@ -78,10 +78,10 @@ def test_a_second_run_takes_everything_from_the_cache_and_pushes_no_twin(
     again = run(shop_config, work_dir)
     assert again.code == 0, again.err
     assert newest_version(work_dir / "export" / "shop") == before
+    # Since the first run there is a blessed model, this very one, for which the gate asks anew.
     for node in kill_each.NODES:
         if node not in ("LatestBlessedModel", "RecallGate", "Pusher"):
             assert f"{node} from the cache" in again.out
-    # There is a blessed model now, which the gate asks for: this very one, so there is no twin.
 
 
 def test_a_model_made_worse_is_neither_blessed_nor_pushed(
