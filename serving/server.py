@@ -48,13 +48,12 @@ def serve(
     check_export_dir(export_dir)
     if not poll_seconds > 0:
         raise LongtailError(f"expected a polling interval above 0 s, received {poll_seconds:g}")
-    with contextlib.closing(_listen(host, port)) as listener, _exit_on_signals():
+    with contextlib.closing(_listen(host, port)) as listener, _exit_on_signals(), _log_to_stderr():
         # The slow imports come after everything that can be wrong with the arguments.
         uvicorn = require("uvicorn", "serving")
         require("fastapi", "serving")
         from serving.rest import create_app
 
-        _log_to_stderr()
         versions = ModelVersions(export_dir, model_name, poll_seconds=poll_seconds)
         try:
             versions.start()
@@ -72,13 +71,21 @@ def serve(
             versions.stop()
 
 
-def _log_to_stderr() -> None:
-    """Shows the changes of versions; not the root logger's business, where TensorFlow chats."""
-    if not LOG.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        LOG.addHandler(handler)
-        LOG.setLevel(logging.INFO)
+@contextlib.contextmanager
+def _log_to_stderr() -> Iterator[None]:
+    """Shows the changes of versions; not the root logger's business, where TensorFlow chats.
+
+    A handler that outlived the server would write to the stderr of that time, closed or not.
+    """
+    handler, level = logging.StreamHandler(), LOG.level
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    LOG.addHandler(handler)
+    LOG.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        LOG.removeHandler(handler)
+        LOG.setLevel(level)
 
 
 def _listen(host: str, port: int) -> socket.socket:

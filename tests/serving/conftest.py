@@ -184,8 +184,8 @@ def wait_for() -> Callable[[Callable[[], bool]], None]:
 
 
 @pytest.fixture(autouse=True)
-def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def _environment(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     # Loopback must not go through a proxy of the environment.
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
-    logging.getLogger("longtail.serving").setLevel(logging.INFO)
+    caplog.set_level(logging.INFO, "longtail.serving")

@@ -17,6 +17,7 @@ import pytest
 
 from serving.client import RecallClient
 from serving.server import main
+from serving.versions import LOG
 
 Save = Callable[..., Path]
 Wait = Callable[[Callable[[], bool]], None]
@@ -147,3 +148,4 @@ def test_version_that_does_not_load_is_a_failure(
     assert main([str(tmp_path), "--port", "0"]) == 1
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith(f"error: no version of {tmp_path} can be loaded (version 1: UNKNOWN: ")
+    assert not LOG.handlers  # another server of this process logs to the stderr of its own time
