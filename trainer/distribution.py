@@ -12,6 +12,7 @@ from trainer.cluster import Cluster, require_divisible
 from trainer.config import TrainerSections
 from trainer.input_fn import Part, TrainingData
 from trainer.keras_gate import keras, tf
+from trainer.lookout import listening, wait_for_all
 from trainer.model import RecallModel
 
 GONE = (
@@ -93,9 +94,11 @@ class Mirrored(Alone):
 
         Raises:
           LongtailError: a batch cannot be divided among the workers.
-          LongtailFailure: see `connecting`.
+          LongtailFailure: one of them has not come, or this one's address is taken.
         """
         require_divisible(config, cluster.num_workers, "workers")
+        with listening(cluster):
+            wait_for_all(cluster)
         self.is_chief, self._num_workers = cluster.is_chief, cluster.num_workers
         with connecting(cluster):
             strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver(cluster))

@@ -1,14 +1,17 @@
-"""Whether the other tasks of a training on parameter servers are there: nobody waits without end.
+"""Whether the other tasks of a training are there: nobody waits without end.
 
 TensorFlow's servers wait for calls and never learn that nobody is left to make them. A coordinator
 listens on its address of `TF_CONFIG` from the moment it connects to them until its process ends,
-however that ends, so the others need no word from it.
+however that ends, so the others need no word from it. Workers that do each step together wait for
+each other before TensorFlow does, which would take an hour and not say for whom.
 """
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
+from collections.abc import Iterator
 
 from preprocessing.errors import LongtailFailure
 from trainer.cluster import Cluster
@@ -57,15 +60,16 @@ class Lookout:
 
 
 def wait_for_all(cluster: Cluster) -> None:
-    """Waits, as the coordinator, until all servers and workers listen.
+    """Waits until all other tasks have listened at their addresses.
 
     Raises:
       LongtailFailure: one has not come.
     """
     missing = {
         address: Lookout(f"{job} {index}", address, time.monotonic())
-        for job in ("ps", "worker")
-        for index, address in enumerate(cluster.jobs[job])
+        for job in ("chief", "ps", "worker")
+        for index, address in enumerate(cluster.jobs.get(job, ()))
+        if (job, index) != (cluster.task, cluster.index)
     }
     while missing:
         for address, lookout in list(missing.items()):
@@ -75,6 +79,29 @@ def wait_for_all(cluster: Cluster) -> None:
                 lookout.note(False, time.monotonic())
         if missing:
             time.sleep(LOOK_SECONDS)
+
+
+@contextlib.contextmanager
+def listening(cluster: Cluster) -> Iterator[None]:
+    """Is there for the others, at this task's address, before TensorFlow is.
+
+    Raises:
+      LongtailFailure: the address is taken.
+    """
+    address = cluster.jobs[cluster.task][cluster.index]
+    port = int(address.rpartition(":")[2])
+    both = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if both else socket.AF_INET
+    try:
+        server = socket.create_server(("", port), family=family, backlog=4096, dualstack_ipv6=both)
+    except OSError as error:
+        raise LongtailFailure(
+            f"expected {cluster.task} {cluster.index} of TF_CONFIG to listen at {address}, received "
+            f"{error.strerror}: see that the address is free and of this machine, and start all "
+            "tasks together"
+        ) from error
+    with server:
+        yield
 
 
 def answers(address: str) -> bool:

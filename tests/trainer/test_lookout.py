@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import socket
+import threading
 
 import pytest
 
 from preprocessing.errors import LongtailFailure
 from trainer import lookout
 from trainer.cluster import Cluster
-from trainer.lookout import Lookout, answers, wait_for_all
+from trainer.lookout import Lookout, answers, listening, wait_for_all
 
 
 def test_one_that_never_came_is_waited_for_half_an_hour() -> None:
@@ -61,3 +62,39 @@ def test_the_coordinator_says_for_whom_it_waited_in_vain(monkeypatch: pytest.Mon
         jobs = {"chief": ("127.0.0.1:1",), "worker": (missing,), "ps": (address,)}
         with pytest.raises(LongtailFailure, match=f"expected worker 0 of TF_CONFIG at {missing}"):
             wait_for_all(Cluster(jobs, "chief", 0))
+
+
+def test_workers_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lookout, "LOOK_SECONDS", 0.01)
+    with socket.create_server(("", 0)) as one, socket.create_server(("", 0)) as other:
+        addresses = tuple(f"127.0.0.1:{each.getsockname()[1]}" for each in (one, other))
+    both = [Cluster({"worker": addresses}, "worker", index) for index in range(2)]
+
+    def come() -> None:
+        with listening(both[0]):
+            wait_for_all(both[0])
+
+    first = threading.Thread(target=come, daemon=True)
+    first.start()
+    first.join(0.2)
+    assert first.is_alive()
+    with listening(both[1]):
+        wait_for_all(both[1])
+        first.join(10.0)
+    assert not first.is_alive()
+    # TensorFlow takes the address next.
+    socket.create_server(("", int(addresses[0].rpartition(":")[2]))).close()
+
+
+def test_an_address_that_is_taken_is_told_before_any_waiting() -> None:
+    with socket.create_server(("", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        cluster = Cluster({"worker": ("127.0.0.1:1", address)}, "worker", 1)
+        with (
+            pytest.raises(
+                LongtailFailure,
+                match=f"worker 1 of TF_CONFIG to listen at {address}, .*in use.*free",
+            ),
+            listening(cluster),
+        ):
+            pass
