@@ -11,6 +11,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import preprocessing.quiet  # noqa: F401  before Beam and TensorFlow
+
+# isort: split
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq

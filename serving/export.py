@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
+import preprocessing.quiet  # noqa: F401  before anything that imports TensorFlow
 from preprocessing.artifacts import fingerprint, library_versions, read_manifest, whole_directory
 from preprocessing.config_io import load_config
 from preprocessing.errors import LongtailError, LongtailFailure

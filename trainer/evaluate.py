@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import preprocessing.quiet  # noqa: F401  before anything that imports TensorFlow
 from preprocessing.artifacts import (
     MANIFEST,
     fingerprint,

@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
+import preprocessing.quiet  # noqa: F401  before anything that imports TensorFlow
 from preprocessing.artifacts import (
     fingerprint,
     is_current,

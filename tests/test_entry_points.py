@@ -1,0 +1,39 @@
+"""Every program as a process: what is wrong takes one line, and no library talks in between."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAMS = [
+    ["pipelines.cli", "run"],
+    ["pipelines.cli", "pipeline", "run"],
+    ["preprocessing.run"],
+    ["trainer.task"],
+    ["trainer.evaluate"],
+    ["serving.export"],
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", PROGRAMS, ids=" ".join)
+def test_a_configuration_that_is_not_there_is_one_line(
+    root: Path, tmp_path: Path, program: list[str]
+) -> None:
+    chatty = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    done = subprocess.run(
+        [sys.executable, "-m", *program, str(tmp_path / "shop.yaml")],
+        cwd=root,
+        env=chatty,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"error: cannot read the configuration {tmp_path}/shop.yaml: No such file or directory\n"
+    )
