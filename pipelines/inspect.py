@@ -11,9 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.config import Paths, RunConfig
-from preprocessing.artifacts import read_manifest
-from preprocessing.errors import LongtailError
 from preprocessing.features import Feature, Kind, Side
+from preprocessing.finished import finished_data
 from preprocessing.progress import Stages
 from trainer.buckets import assign_buckets
 from trainer.data_checks import check_data
@@ -28,11 +27,7 @@ def inspect(config: RunConfig, paths: Paths, console: Console) -> None:
     Raises:
       LongtailError: nothing was preprocessed, or by another configuration.
     """
-    manifest = read_manifest(paths.data)
-    if manifest is None:
-        raise LongtailError(
-            f"expected finished data in {paths.data}, found none: run longtail preprocess CONFIG"
-        )
+    manifest = finished_data(paths.data, config)
     items = ItemTable.load(paths.data, config.feature_list)
     sampled = indices(config, paths.data, "train", config.data_checks.max_examples)
     console.print(features(config, paths, items, sampled))

@@ -32,6 +32,7 @@ from preprocessing.config import AS_OF, DataSections, TableConfig
 from preprocessing.config_io import load_config
 from preprocessing.errors import LongtailError
 from preprocessing.features import Side
+from preprocessing.finished import FORMAT, settings
 from preprocessing.item_counts import LogStatistics
 from preprocessing.locations import reachable
 from preprocessing.progress import Stages
@@ -39,9 +40,6 @@ from preprocessing.readers import find_files, plan
 from preprocessing.runners import Runner
 from preprocessing.shuffle import Group, Piece, read_pieces
 from preprocessing.transform import ID_WEIGHT
-
-FORMAT = 2
-"""Rises with every change to what the same configuration writes."""
 
 
 def data_fingerprint(config: DataSections, *, with_log: bool = True) -> str:
@@ -87,7 +85,7 @@ def preprocess(
     ):
         manifest = _Run(config, out, Path(scratch), runner, stages).run()
         manifest["seconds"] = stages.seconds
-        write_manifest(out, wanted, manifest)
+        write_manifest(out, wanted, {**manifest, "settings": settings(config)})
     return read_manifest(data_dir) or {}
 
 

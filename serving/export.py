@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 import preprocessing.quiet  # noqa: F401  before anything that imports TensorFlow
-from preprocessing.artifacts import fingerprint, library_versions, read_manifest, whole_directory
+from preprocessing.artifacts import fingerprint, library_versions, whole_directory
 from preprocessing.config_io import load_config
 from preprocessing.errors import LongtailError, LongtailFailure
+from preprocessing.finished import finished_data, finished_model
 from preprocessing.locations import reachable
 from preprocessing.progress import Stages
 from serving.config import ExportConfig, ServingSections
@@ -91,7 +92,9 @@ def export(
     """
     data_dir, model_dir, export_dir = Path(data_dir), Path(model_dir), Path(export_dir)
     stages = Stages(console)
-    made_from = {"data": _finished(data_dir, "preprocess"), "model": _finished(model_dir, "train")}
+    data = finished_data(data_dir, config)
+    model = finished_model(model_dir, data)
+    made_from = {"data": data["fingerprint"], "model": model["fingerprint"]}
     wanted = export_fingerprint(config, made_from["data"], made_from["model"])
     newest = newest_version(export_dir)
     if newest and read_description(newest).get("fingerprint") == wanted:
@@ -242,15 +245,6 @@ class _Export:
             table.ids[1].decode(),
             signatures,
         )
-
-
-def _finished(directory: Path, verb: str) -> str:
-    manifest = read_manifest(directory)
-    if manifest is None:
-        raise LongtailError(
-            f"expected a finished {directory} with a manifest, found none: run {verb} first"
-        )
-    return str(manifest["fingerprint"])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

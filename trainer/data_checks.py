@@ -20,7 +20,7 @@ from preprocessing.artifacts import (
     whole_directory,
     write_manifest,
 )
-from preprocessing.errors import LongtailError
+from preprocessing.finished import finished_data
 from preprocessing.progress import Stages
 from trainer.config import DataChecksConfig, TrainerSections
 from trainer.optional import require
@@ -75,9 +75,7 @@ def check_data(
     stages, settings = stages or Stages(), config.data_checks
     if settings.enabled is False or (settings.enabled is None and find_spec(_PACKAGE) is None):
         return []
-    manifest = read_manifest(data_dir)
-    if manifest is None:
-        raise LongtailError(f"expected finished data in {data_dir}, found none: run preprocess")
+    manifest = finished_data(data_dir, config)
     has_earlier = earlier_dir is not None and (earlier_dir / SCHEMA).is_file()
     earlier = read_manifest(earlier_dir) if earlier_dir is not None and has_earlier else None
     wanted = fingerprint(

@@ -22,16 +22,15 @@ from numpy.typing import NDArray
 
 import preprocessing.quiet  # noqa: F401  before anything that imports TensorFlow
 from preprocessing.artifacts import (
-    MANIFEST,
     fingerprint,
     is_current,
     library_versions,
-    read_manifest,
     whole_directory,
     write_manifest,
 )
 from preprocessing.config_io import load_config
 from preprocessing.errors import LongtailError
+from preprocessing.finished import finished_data, finished_model
 from preprocessing.locations import reachable
 from preprocessing.progress import Stages
 from trainer.baselines import (
@@ -113,7 +112,8 @@ def evaluate(
       LongtailError: data or model are missing or do not fit each other.
     """
     stages = stages or Stages()
-    data, trained = _finished(data_dir, "preprocess"), _finished(model_dir, "train")
+    data = finished_data(data_dir, config)
+    trained = finished_model(model_dir, data)
     settings = config.model_dump(mode="json", include={"evaluate", "prior"})
     wanted = fingerprint(
         _FORMAT, config.name, config.seed, settings, data["fingerprint"], trained["fingerprint"]
@@ -233,15 +233,6 @@ def read_split(data_dir: Path, name: str, num_items: int) -> QuerySplit:
     return QuerySplit(
         name, queries.features, Targets.from_pairs(wanted, queries.targets.values, len(users)), seen
     )
-
-
-def _finished(directory: Path, verb: str) -> dict[str, Any]:
-    manifest = read_manifest(directory)
-    if manifest is None:
-        raise LongtailError(
-            f"expected a finished {directory}, found no {MANIFEST}: run {verb} first"
-        )
-    return manifest
 
 
 def _history(model_dir: Path) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from preprocessing.artifacts import (
 )
 from preprocessing.config_io import load_config
 from preprocessing.errors import LongtailError, LongtailFailure
+from preprocessing.finished import finished_data
 from preprocessing.locations import reachable
 from preprocessing.sole_writer import sole_writer
 from trainer.build import build_model
@@ -98,12 +99,7 @@ def train(
         Path(model_dir),
         console or Console(stderr=not sys.stdout.isatty()),
     )
-    data = read_manifest(data_dir)
-    if data is None:
-        raise LongtailError(
-            f"expected finished data with a manifest in {data_dir}, found none: run preprocess "
-            "(python -m preprocessing.run)"
-        )
+    data = finished_data(data_dir, config)
     previous = None
     if config.train.continue_from is not None:
         previous = Previous.open(Path(config.train.continue_from))

@@ -93,6 +93,13 @@ def test_the_server_recommends_what_the_savedmodel_does(
         (["train", "CONFIG", "--set", "work_dir=nowhere"], "run preprocess"),
         (["evaluate", "CONFIG", "--set", "work_dir=nowhere"], "preprocess"),
         (["export", "CONFIG", "--set", "work_dir=nowhere"], "preprocess"),
+        (
+            ["train", "CONFIG", "--set", "preprocess.half_life_days=3"],
+            "made with another preprocess",
+        ),
+        (["inspect", "CONFIG", "--set", "preprocess.min_item_count=3"], "another preprocess"),
+        (["evaluate", "CONFIG", "--set", "data.min_reward=1"], "made with another data"),
+        (["export", "CONFIG", "--set", "data.min_reward=1"], "made with another data"),
         (["serve", "nowhere"], "received no such folder"),
         (["fly"], "No such command"),
         (
@@ -106,7 +113,7 @@ def test_the_server_recommends_what_the_savedmodel_does(
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
-    shop_config: Path, arguments: list[str], words: str, capfd: pytest.CaptureFixture[str]
+    ran: str, shop_config: Path, arguments: list[str], words: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     from pipelines.cli import main
 

@@ -44,5 +44,5 @@ def test_everything_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_without_data_the_remedy_is_told(tmp_path: Path) -> None:
-    with pytest.raises(LongtailError, match="run longtail preprocess CONFIG"):
+    with pytest.raises(LongtailError, match="run preprocess first"):
         inspect(config_of(tmp_path), Paths(tmp_path, "synthetic"), Console(quiet=True))

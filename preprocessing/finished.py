@@ -1,0 +1,91 @@
+"""Manifests of finished steps, for the steps after them: whether they are there and of this configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from preprocessing.artifacts import MANIFEST, fingerprint, read_manifest
+from preprocessing.config import DataSections
+from preprocessing.errors import LongtailError
+
+FORMAT = 2
+"""Rises with every change to what the same configuration writes to ``data/``."""
+_HARMLESS = {
+    # Where rows come from, which later steps do not read, and how they are cut into work.
+    "data": {"dataset", "interactions", "items", "users", "reward_weights"},
+    "preprocess": {
+        "max_rejected_fraction",
+        "rows_per_partition",
+        "batch_rows",
+        "runner",
+        "beam_options",
+    },
+}
+
+
+def settings(config: DataSections) -> dict[str, Any]:
+    """What later steps take for granted of ``data/``: its format, and a fingerprint a section."""
+    sections = config.model_dump(
+        mode="json",
+        include={"data", "features", "preprocess"},
+        exclude=_HARMLESS,
+        exclude_defaults=True,
+    )
+    parts = {name: fingerprint(section) for name, section in sections.items()}
+    return {"format": FORMAT, "preprocess": fingerprint({}), **parts}
+
+
+def finished(directory: Path, step: str) -> dict[str, Any]:
+    """The manifest of a finished artifact.
+
+    Args:
+      directory: of the artifact.
+      step: the command that makes it.
+
+    Raises:
+      LongtailError: there is none.
+    """
+    manifest = read_manifest(directory)
+    if manifest is None:
+        raise LongtailError(
+            f"expected a finished {directory}, found no {MANIFEST}: run {step} first"
+        )
+    return manifest
+
+
+def finished_data(directory: Path, config: DataSections) -> dict[str, Any]:
+    """The manifest of ``data/``.
+
+    Raises:
+      LongtailError: there is none, or it was made with other settings than these.
+    """
+    manifest, wanted = finished(directory, "preprocess"), settings(config)
+    made = manifest.get("settings", wanted)
+    other = sorted(name for name in wanted if made.get(name) != wanted[name])
+    if other:
+        raise LongtailError(
+            f"{directory}: expected data made with the settings of this configuration, received some "
+            f"made with another {' and '.join(other)}: run preprocess again, or take the settings "
+            "that they were made with"
+        )
+    return manifest
+
+
+def finished_model(directory: Path, data: dict[str, Any]) -> dict[str, Any]:
+    """The manifest of ``model/``.
+
+    Args:
+      directory: of the model.
+      data: the manifest of the data that it is to be used with.
+
+    Raises:
+      LongtailError: there is none, or it was trained on other data, whose rows are not these.
+    """
+    manifest = finished(directory, "train")
+    if manifest.get("data_fingerprint", data["fingerprint"]) != data["fingerprint"]:
+        raise LongtailError(
+            f"{directory}: expected a model trained on the data beside it, received one trained "
+            "before these were made: run train again"
+        )
+    return manifest
