@@ -7,6 +7,7 @@ from numbers import Integral
 from preprocessing.errors import LongtailError
 from trainer.functional import frequency
 from trainer.keras_gate import tf
+from trainer.variable_rows import read_rows, write_rows
 
 
 class FrequencyEstimator(tf.Module):
@@ -57,19 +58,11 @@ class FrequencyEstimator(tf.Module):
         _expect(holds, "initial_interval", "batches, finite and >= 1", initial_interval, remedy)
         self.buckets, self.hashes, self.learning_rate = buckets, hashes, learning_rate
         size = [hashes * buckets]
-        # Every replica computes the same update, from all replicas' rows: one of them is as good.
-        mirrored = tf.VariableAggregation.ONLY_FIRST_REPLICA
         self.last_seen = tf.Variable(
-            lambda: tf.zeros(size, tf.int64),
-            trainable=False,
-            name="last_seen",
-            aggregation=mirrored,
+            lambda: tf.zeros(size, tf.int64), trainable=False, name="last_seen"
         )
         self.interval = tf.Variable(
-            lambda: tf.fill(size, float(initial_interval)),
-            trainable=False,
-            name="interval",
-            aggregation=mirrored,
+            lambda: tf.fill(size, float(initial_interval)), trainable=False, name="interval"
         )
 
     def update(self, rows: tf.Tensor, step: tf.Tensor) -> None:
@@ -91,18 +84,18 @@ class FrequencyEstimator(tf.Module):
         rows, step = tf.cast(rows, tf.int64), tf.cast(step, tf.int64)
         replica = tf.distribute.get_replica_context()
         if replica is not None and replica.num_replicas_in_sync > 1:
-            rows = replica.all_gather(rows, axis=0)
+            rows = replica.all_gather(rows, axis=0)  # of replicas with batches of any size
         slots = tf.reshape(self._slots(rows), [-1])
-        last_seen = tf.gather(self.last_seen, slots)
+        last_seen = read_rows(self.last_seen, slots)
         message = "expected steps that grow, received one before the last; restore both or neither"
         tf.debugging.assert_less_equal(last_seen, step, f"frequency: {message}")
-        old = tf.gather(self.interval, slots)
+        old = read_rows(self.interval, slots)
         interval = frequency.updated_interval(old, last_seen, step, self.learning_rate)
         # No tf.unique: a slot that occurs twice is given the same value twice, from the same old
         # ones. Both reads stand before both writes.
-        self.interval.scatter_update(tf.IndexedSlices(interval, slots))
+        write_rows(self.interval, interval, slots)
         seen = tf.fill(tf.shape(slots), step)
-        self.last_seen.scatter_update(tf.IndexedSlices(seen, slots))
+        write_rows(self.last_seen, seen, slots)
 
     def log_probability(
         self, rows: tf.Tensor, per_draw_of: int | tf.Tensor | None = None, exact: bool = False
@@ -118,7 +111,7 @@ class FrequencyEstimator(tf.Module):
         Returns:
           `[N]` float32 logs, finite and at most 0.
         """
-        intervals = tf.gather(self.interval, self._slots(rows))
+        intervals = read_rows(self.interval, self._slots(rows))
         log_p = frequency.log_probability_per_batch(intervals)
         if per_draw_of is None:
             return log_p

@@ -48,24 +48,25 @@ def _summed_dense(gradients: Sequence[tf.Tensor]) -> list[tf.Tensor]:
 
 
 def _gathered(gradients: Sequence[tf.IndexedSlices]) -> list[tf.IndexedSlices]:
-    """Sparse gradients of all replicas: two messages, one of indices and one of values."""
+    """Sparse gradients of all replicas, in one message: rows of each table, indices, values."""
     gradients = [once(each) for each in gradients]
     sizes = tf.stack([tf.size(each.indices) for each in gradients])
     indices = [tf.cast(each.indices, tf.int32) for each in gradients]
-    heads_and_indices = replicas.in_order(tf.concat([sizes, *indices], axis=0))
-    values = replicas.in_order(
-        tf.concat([tf.reshape(each.values, [-1]) for each in gradients], axis=0)
-    )
-    widths = [each.values.shape[1] for each in gradients]
-    tables = len(gradients)
+    # The bits of the integers; nothing computes with what they would be as numbers.
+    heads = tf.bitcast(tf.concat([sizes, *indices], axis=0), tf.float32)
+    values = [tf.reshape(each.values, [-1]) for each in gradients]
+    left = replicas.in_order(tf.concat([heads, *values], axis=0))
+    widths, tables = [each.values.shape[1] for each in gradients], len(gradients)
     rows: list[list[tf.Tensor]] = [[] for _ in gradients]
     slices: list[list[tf.Tensor]] = [[] for _ in gradients]
     for _ in range(replicas.number()):
-        sizes, heads_and_indices = heads_and_indices[:tables], heads_and_indices[tables:]
-        for table, (size, width) in enumerate(zip(tf.unstack(sizes, tables), widths, strict=True)):
-            rows[table].append(heads_and_indices[:size])
-            slices[table].append(tf.reshape(values[: size * width], [-1, width]))
-            heads_and_indices, values = heads_and_indices[size:], values[size * width :]
+        sizes = tf.unstack(tf.bitcast(left[:tables], tf.int32), tables)
+        lengths = [tables, *sizes, *(n * width for n, width in zip(sizes, widths, strict=True))]
+        rest = tf.size(left) - tf.add_n(lengths)
+        _, *parts, left = tf.split(left, tf.stack([*lengths, rest]), num=2 * tables + 2)
+        for table, width in enumerate(widths):
+            rows[table].append(tf.bitcast(parts[table], tf.int32))
+            slices[table].append(tf.reshape(parts[tables + table], [-1, width]))
     return [
         tf.IndexedSlices(
             tf.concat(of_values, axis=0),

@@ -7,7 +7,7 @@ from typing import Any
 from numpy.typing import ArrayLike, NDArray
 
 from trainer.keras_gate import tf
-from trainer.layers.embeddings import read_rows
+from trainer.variable_rows import read_rows
 
 
 class ItemColumn:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from trainer.keras_gate import tf
+from trainer.variable_rows import read_rows, write_rows
 
 
 class Remembered(NamedTuple):
@@ -61,7 +62,7 @@ class MemoryBank(tf.Module):
                 self._items.read_value(), self._rows.read_value(), self._log_p.read_value()
             )
         at = tf.random.stateless_uniform([self._drawn], seed, maxval=self._size, dtype=tf.int32)
-        return Remembered(*(tf.gather(v, at) for v in (self._items, self._rows, self._log_p)))
+        return Remembered(*(read_rows(v, at) for v in (self._items, self._rows, self._log_p)))
 
     def is_ready(self, step: tf.Tensor) -> tf.Tensor:
         """Whether the warm-up is over at a step: scalar bool."""
@@ -77,7 +78,7 @@ class MemoryBank(tf.Module):
         """
         items, rows, log_p = items[-self._size :], rows[-self._size :], log_p[-self._size :]
         at = (self._next + tf.range(tf.shape(rows)[0])) % self._size
-        self._items.scatter_update(tf.IndexedSlices(tf.stop_gradient(items), at))
-        self._rows.scatter_update(tf.IndexedSlices(rows, at))
-        self._log_p.scatter_update(tf.IndexedSlices(log_p, at))
+        write_rows(self._items, tf.stop_gradient(items), at)
+        write_rows(self._rows, rows, at)
+        write_rows(self._log_p, log_p, at)
         self._next.assign((self._next + tf.shape(rows)[0]) % self._size)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from trainer.keras_gate import tf
 from trainer.towers import ItemTower
+from trainer.variable_rows import read_rows, write_rows
 
 
 class MomentumTower(tf.Module):
@@ -44,8 +45,8 @@ class MomentumTower(tf.Module):
         live, slow = self._followed.embeddings, self._follower.embeddings
         for owner, indices in live.rows_read(features).items():
             ours, theirs = slow.tables[owner], live.tables[owner]
-            mixed = self._mix(tf.gather(ours, indices), tf.gather(theirs, indices))
-            ours.scatter_update(tf.IndexedSlices(mixed, indices))
+            mixed = self._mix(read_rows(ours, indices), read_rows(theirs, indices))
+            write_rows(ours, mixed, indices)
         for ours, theirs in zip(
             self._follower.dense_weights, self._followed.dense_weights, strict=True
         ):

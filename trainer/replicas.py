@@ -22,14 +22,37 @@ def number() -> int:
     return 1 if replica is None else int(replica.num_replicas_in_sync)
 
 
+def own_copy(variable: tf.Variable) -> tf.Variable:
+    """The copy of a mirrored variable that this replica holds; any other variable as it is.
+
+    `tf.gather` of the mirrored variable itself would first copy the whole table, in every step.
+    """
+    if number() == 1 or not isinstance(variable, tf.Variable):
+        return variable
+    context = tf.distribute.get_replica_context()
+    copies = context.strategy.experimental_local_results(variable)
+    return copies[int(tf.get_static_value(context.replica_id_in_sync_group)) % len(copies)]
+
+
 def in_order(values: tf.Tensor) -> tf.Tensor:
-    """`[n, ...]` of each replica -> `[R n, ...]`, the same on all; with gradient."""
-    if number() == 1:
+    """`[n, ...]` of each replica -> `[R n, ...]`, the same on all; with gradient.
+
+    Where n is known, as a sum of what each replica has in its own place: one message there and one
+    back. TensorFlow's gathering takes two and three, since it asks each for its n; it is faster for
+    what is large, for it sends half as much.
+    """
+    replicas = number()
+    if replicas == 1:
         return values
+    context, size = tf.distribute.get_replica_context(), values.shape[0]
     # What comes from the input has no device yet, and is gathered where its operand is.
-    gathered = tf.distribute.get_replica_context().all_gather(tf.identity(values), axis=0)
-    size = values.shape[0]
-    return tf.ensure_shape(gathered, [size and size * number(), *values.shape[1:]])
+    values = tf.identity(values)
+    if size is None:
+        return context.all_gather(values, axis=0)
+    others = [[0, 0]] * (values.shape.rank - 1)
+    placed = tf.pad(values, [[_index() * size, (replicas - 1 - _index()) * size], *others])
+    total = context.all_reduce(tf.distribute.ReduceOp.SUM, placed)
+    return tf.ensure_shape(total, [replicas * size, *values.shape[1:]])
 
 
 def own_first(values: tf.Tensor) -> tf.Tensor:

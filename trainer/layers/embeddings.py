@@ -9,6 +9,7 @@ from typing import Any
 from preprocessing.features import Feature, FeatureList
 from trainer.keras_gate import keras, tf
 from trainer.layers.pooling import weighted_mean
+from trainer.variable_rows import read_rows
 
 _SCALE = 0.05
 """Tables start uniformly within +-0.05, Keras's own default for embeddings."""
@@ -134,13 +135,6 @@ class FeatureEmbeddings(keras.layers.Layer):
         raise NotImplementedError(
             "rebuild the model with trainer.build.build_model and restore its weights"
         )
-
-
-def read_rows(table: tf.Variable | tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-    """`[..., D]`: rows of a table, or of one that lies in shards on parameter servers."""
-    if isinstance(table, tf.Variable | tf.Tensor):
-        return tf.gather(table, rows)
-    return tf.nn.embedding_lookup(table, rows)
 
 
 def seed_of(seed: int, name: str) -> int:
