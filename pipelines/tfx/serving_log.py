@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from preprocessing.errors import LongtailError
 from preprocessing.features import FeatureList
+from preprocessing.key_rows import KeyRows
 from preprocessing.locations import reachable
 from preprocessing.schema import raw_feature_spec
 from trainer.catalogue import Catalogue
@@ -80,8 +82,7 @@ def as_examples(queries: list[Query], data_dir: Path, features: FeatureList) -> 
     """
     graph = open_transform(data_dir, "query").transform_features_layer()
     specs = raw_feature_spec(features.query_columns)
-    ids = Catalogue.read(data_dir).ids
-    row_of = {key.decode(): row for row, key in enumerate(ids) if row}
+    items = KeyRows(Catalogue.read(data_dir).keys.cast(pa.large_string()).combine_chunks())
     columns: dict[str, list[list[Any]]] = {}
     for start in range(0, len(queries), _BATCH):
         part = queries[start : start + _BATCH]
@@ -93,12 +94,16 @@ def as_examples(queries: list[Query], data_dir: Path, features: FeatureList) -> 
         }
         for name, values in graph(raw).items():
             columns.setdefault(name, []).extend(_rows(values))
-        known = [[row_of.get(str(key), 0) for key in _present(q.get("history", []))] for q in part]
-        length = features.history_length
-        columns.setdefault("history", []).extend(
-            [row for row in rows if row][-length:] if length else [] for rows in known
-        )
+        columns.setdefault("history", []).extend(_histories(part, items, features.history_length))
     return pa.RecordBatch.from_pydict(columns)
+
+
+def _histories(queries: list[Query], items: KeyRows, length: int) -> list[list[int]]:
+    """Rows of the last `length` known items of each query."""
+    keys = [[str(key) for key in _present(query.get("history", []))] for query in queries]
+    flat = pa.array(itertools.chain.from_iterable(keys), pa.large_string())
+    rows = np.split(items.find(flat) + 1, np.cumsum([len(each) for each in keys])[:-1])
+    return [each[each > 0][-length:].tolist() if length else [] for each in rows]
 
 
 def _present(values: list[Any]) -> list[Any]:
