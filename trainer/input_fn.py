@@ -122,9 +122,11 @@ class TrainingData:
         )
         batches = self._parts(epochs.flat_map(read).skip(skipped))
         threads = 1 if self.in_memory else 2
-        return batches.map(finish, num_parallel_calls=threads, deterministic=True).prefetch(
-            _PREFETCHED
-        )
+        ready = batches.map(finish, num_parallel_calls=threads, deterministic=True)
+        # Else several workers ask each other in every step whether there is another batch, and of
+        # how many examples.
+        endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+        return ready.apply(endless).prefetch(_PREFETCHED)
 
     def _parts(self, batches: tf.data.Dataset) -> tf.data.Dataset:
         """Of rows or records `[B]`, those of this process."""

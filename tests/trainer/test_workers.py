@@ -117,6 +117,9 @@ def test_two_workers_are_one_process_with_the_whole_batch(
         assert set(of_config) == set(expected)
         for key, value in expected.items():
             np.testing.assert_allclose(of_config[key], value, rtol=1e-5, atol=1e-5, err_msg=key)
+    # Sparse gradients alone are of unknown size, and the rows that the stream counts of any.
+    gathers = 2 if "streamed" in name else 1
+    assert [int(each[f"gathers of {name}"]) for each in two_workers[1]] == [gathers] * 2
     # Between the workers not even a bit may differ: they never compare notes.
     for key, value in found[0].items():
         np.testing.assert_array_equal(found[1][key], value, err_msg=key)

@@ -7,8 +7,10 @@ With TF_CONFIG it is one of several workers; all run the same command.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from trainer.cluster import read_cluster
 from trainer.config import TrainerSections
 from trainer.distribution import Alone, Span
 from trainer.input_fn import TrainingData
-from trainer.keras_gate import keras
+from trainer.keras_gate import keras, tf
 from trainer.model import RecallModel
 from trainer.strategy import distribute
 
@@ -63,15 +65,33 @@ def trained(distribution: Alone, config: TrainerSections, data_dir: Path) -> dic
     return {**losses, **state_of(model)}
 
 
+@contextlib.contextmanager
+def gathers_counted() -> Iterator[list[Any]]:
+    """What replicas gather in the steps that are traced meanwhile, which takes two messages each."""
+    gathers: list[Any] = []
+    gather = tf.distribute.ReplicaContext.all_gather
+
+    def counting(self: Any, value: Any, **options: Any) -> Any:
+        gathers.append(value)
+        return gather(self, value, **options)
+
+    tf.distribute.ReplicaContext.all_gather = counting
+    try:
+        yield gathers
+    finally:
+        tf.distribute.ReplicaContext.all_gather = gather
+
+
 def main(configs: str, data_dir: str, output: str) -> None:
     documents = json.loads(Path(configs).read_text())
     parsed = {name: parse_config(each, TrainerSections, name) for name, each in documents.items()}
     distribution = distribute(read_cluster(), next(iter(parsed.values())))
-    found = {
-        f"{name}:{key}": value
-        for name, config in parsed.items()
-        for key, value in trained(distribution, config, Path(data_dir)).items()
-    }
+    found: dict[str, Any] = {}
+    for name, config in parsed.items():
+        with gathers_counted() as gathers:
+            result = trained(distribution, config, Path(data_dir))
+        found |= {f"{name}:{key}": value for key, value in result.items()}
+        found[f"gathers of {name}"] = len(gathers)
     np.savez(output, **found)
     distribution.from_chief(0)
 
