@@ -10,8 +10,8 @@ from preprocessing.config import DataSections
 from preprocessing.errors import LongtailError
 
 FORMAT = 2
-"""Rises with every change to what the same configuration writes to ``data/``."""
-_HARMLESS = {
+"""Rises with every change to what the same configuration writes to ``data/``, changes of a default among them."""
+_HARMLESS: dict[str, Any] = {
     # Where rows come from, which later steps do not read, and how they are cut into work.
     "data": {"dataset", "interactions", "items", "users", "reward_weights"},
     "preprocess": {
@@ -21,6 +21,8 @@ _HARMLESS = {
         "runner",
         "beam_options",
     },
+    # Sizes of tables and masks of self-supervision are the trainer's.
+    "features": {"__all__": {"dim", "maskable"}},
 }
 
 
@@ -60,16 +62,31 @@ def finished_data(directory: Path, config: DataSections) -> dict[str, Any]:
     Raises:
       LongtailError: there is none, or it was made with other settings than these.
     """
-    manifest, wanted = finished(directory, "preprocess"), settings(config)
+    manifest = finished(directory, "preprocess")
+    require_settings(manifest, config, str(directory))
+    return manifest
+
+
+def require_settings(manifest: dict[str, Any], config: DataSections, place: str) -> None:
+    """Whether data fit a configuration; those that say nothing of their settings are taken as they are.
+
+    Args:
+      manifest: of the data.
+      config: of the step that is to read them.
+      place: where they lie, for the error.
+
+    Raises:
+      LongtailError: they were made with other settings.
+    """
+    wanted = settings(config)
     made = manifest.get("settings", wanted)
     other = sorted(name for name in wanted if made.get(name) != wanted[name])
     if other:
         raise LongtailError(
-            f"{directory}: expected data made with the settings of this configuration, received some "
+            f"{place}: expected data made with the settings of this configuration, received some "
             f"made with another {' and '.join(other)}: run preprocess again, or take the settings "
             "that they were made with"
         )
-    return manifest
 
 
 def finished_model(directory: Path, data: dict[str, Any]) -> dict[str, Any]:
@@ -83,9 +100,14 @@ def finished_model(directory: Path, data: dict[str, Any]) -> dict[str, Any]:
       LongtailError: there is none, or it was trained on other data, whose rows are not these.
     """
     manifest = finished(directory, "train")
-    if manifest.get("data_fingerprint", data["fingerprint"]) != data["fingerprint"]:
+    if not is_of(manifest, data):
         raise LongtailError(
-            f"{directory}: expected a model trained on the data beside it, received one trained "
-            "before these were made: run train again"
+            f"{directory}: expected a model trained on the data that it is used with, received one "
+            "trained on others, whose rows are not these: run train again"
         )
     return manifest
+
+
+def is_of(model: dict[str, Any], data: dict[str, Any]) -> bool:
+    """Whether a model was trained on the data of this manifest, as far as it says."""
+    return bool(model.get("data_fingerprint", data["fingerprint"]) == data["fingerprint"])

@@ -12,6 +12,7 @@ import numpy as np
 from preprocessing.artifacts import read_manifest
 from preprocessing.errors import LongtailError
 from preprocessing.features import Feature, Kind, Side
+from preprocessing.finished import is_of
 from trainer.build import BEST_WEIGHTS, build_model
 from trainer.carry_frequency import carry_frequency
 from trainer.config import TowerConfig, TrainerSections
@@ -52,7 +53,7 @@ class Previous:
                 f"{data_dir if data is None else model_dir}/manifest.json; name the work_dir of "
                 "an earlier run"
             )
-        if model.get("data_fingerprint", data["fingerprint"]) != data["fingerprint"]:
+        if not is_of(model, data):
             raise LongtailError(
                 f"train.continue_from: expected model and data of one run in {work_dir}, received "
                 "data that were made anew after the training; train there again, or name another"

@@ -20,8 +20,8 @@ class Cloud(Protocol):
     def require_bucket(self, uri: str, key: str) -> None:
         """Looks whether the bucket of ``uri`` is there; ``key`` names the setting."""
 
-    def exists(self, uri: str) -> bool:
-        """Whether there is an object of that address."""
+    def read(self, uri: str) -> str | None:
+        """The text of an object, None where there is none."""
 
     def upload(self, path: Path, uri: str) -> None:
         """Copies a file into a bucket."""
@@ -52,14 +52,17 @@ class GoogleCloud:
         """See ``google_cloud.require_bucket``."""
         google_cloud.require_bucket(self._storage, uri, key)
 
-    def exists(self, uri: str) -> bool:
+    def read(self, uri: str) -> str | None:
         """Asks Cloud Storage.
 
         Raises:
           LongtailError: it does not answer to these credentials.
         """
         with self._access(uri):
-            return bool(self._blob(uri).exists())
+            try:
+                return str(self._blob(uri).download_as_text())
+            except self._errors.NotFound:
+                return None
 
     def upload(self, path: Path, uri: str) -> None:
         """Writes the object.

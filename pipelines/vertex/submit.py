@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ from pipelines.vertex.package import build_sdist, source_tree
 from preprocessing.artifacts import MANIFEST
 from preprocessing.config_io import load_config
 from preprocessing.errors import LongtailError
+from preprocessing.finished import require_settings
 from preprocessing.locations import SCHEME
 from trainer.cluster import require_divisible
 
@@ -89,12 +91,14 @@ def train(
     cloud = connect(vertex)
     cloud.require_bucket(vertex.staging_bucket, "vertex.staging_bucket")
     cloud.require_bucket(config.work_dir, "work_dir")
-    manifest = f"{config.work_dir.rstrip('/')}/data/{MANIFEST}"
-    if not cloud.exists(manifest):
+    data = f"{config.work_dir.rstrip('/')}/data"
+    manifest = cloud.read(f"{data}/{MANIFEST}")
+    if manifest is None:
         raise LongtailError(
-            f"expected finished data with {manifest}, found none: run 'longtail preprocess' with this work_dir, "
-            "or copy a finished data/ there"
+            f"expected finished data with {data}/{MANIFEST}, found none: run 'longtail preprocess' with this "
+            "work_dir, or copy a finished data/ there"
         )
+    require_settings(json.loads(manifest), config, data)
     if package is None or not package.startswith(SCHEME):
         package = _uploaded(cloud, package, staging)
     remote_config = f"{staging}/{config_file.name}"

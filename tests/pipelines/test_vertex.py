@@ -23,22 +23,23 @@ from preprocessing.errors import LongtailError
 
 VERTEX = {"project": "shop-1", "region": "europe-west4", "staging_bucket": "gs://staging/jobs"}
 WORK_DIR = "gs://shop-data/runs/shop"
+OTHER_DATA = {f"{WORK_DIR}/data/manifest.json": '{"settings": {"format": 2}}'}
 GPU = {"accelerator_type": "NVIDIA_L4", "accelerator_count": 2}
 
 
 class RecordingCloud:
     """Holds some objects, refuses one bucket, and records what is asked of it."""
 
-    def __init__(self, objects: tuple[str, ...] = (f"{WORK_DIR}/data/manifest.json",)) -> None:
-        self.objects = set(objects)
+    def __init__(self, objects: dict[str, str] | None = None) -> None:
+        self.objects = {f"{WORK_DIR}/data/manifest.json": "{}"} if objects is None else objects
         self.calls: list[tuple[str, str]] = []
         self.jobs: list[dict[str, Any]] = []
 
     def require_bucket(self, uri: str, key: str) -> None:
         self.calls.append((key, uri))
 
-    def exists(self, uri: str) -> bool:
-        return uri in self.objects
+    def read(self, uri: str) -> str | None:
+        return self.objects.get(uri)
 
     def upload(self, path: Path, uri: str) -> None:
         assert path.is_file()
@@ -186,25 +187,26 @@ def test_a_dry_run_prints_the_request_and_asks_nobody(
 @pytest.mark.parametrize(
     ("vertex", "changes", "objects", "options", "message"),
     [
-        (None, {}, True, {}, "expected the section 'vertex' with project, region"),
-        (VERTEX, {"work_dir": "runs/shop"}, True, {}, "work_dir: expected gs://BUCKET"),
-        (VERTEX, {}, False, {}, "expected finished data .*/data/manifest.json.*longtail preproc"),
-        (VERTEX, {}, True, {"package": "nowhere.whl"}, "found no file nowhere.whl"),
-        (VERTEX | {"staging_bucket": "bucket"}, {}, True, {}, "vertex.staging_bucket"),
-        (VERTEX | {"regoin": "x"}, {}, True, {}, "vertex.regoin: unknown key"),
-        (VERTEX | {"train": {"accelerator_type": "NVIDIA_L4"}}, {}, True, {}, "accelerator_count"),
-        (VERTEX | {"train": {"replicas": 3}}, {}, True, {}, "batch_size: .*multiple of the 3"),
+        (None, {}, None, {}, "expected the section 'vertex' with project, region"),
+        (VERTEX, {"work_dir": "runs/shop"}, None, {}, "work_dir: expected gs://BUCKET"),
+        (VERTEX, {}, {}, {}, "expected finished data .*/data/manifest.json.*longtail preproc"),
+        (VERTEX, {}, OTHER_DATA, {}, "data and features and preprocess: run preprocess again"),
+        (VERTEX, {}, None, {"package": "nowhere.whl"}, "found no file nowhere.whl"),
+        (VERTEX | {"staging_bucket": "bucket"}, {}, None, {}, "vertex.staging_bucket"),
+        (VERTEX | {"regoin": "x"}, {}, None, {}, "vertex.regoin: unknown key"),
+        (VERTEX | {"train": {"accelerator_type": "NVIDIA_L4"}}, {}, None, {}, "accelerator_count"),
+        (VERTEX | {"train": {"replicas": 3}}, {}, None, {}, "batch_size: .*multiple of the 3"),
     ],
 )
 def test_what_is_missing_is_said_before_anything_is_sent(
     tmp_path: Path,
     vertex: Any,
     changes: dict[str, Any],
-    objects: bool,
+    objects: dict[str, str] | None,
     options: dict[str, Any],
     message: str,
 ) -> None:
-    cloud = RecordingCloud(*() if objects else ((),))
+    cloud = RecordingCloud(objects)
     with pytest.raises(LongtailError, match=message) as caught:
         started(write_config(tmp_path, vertex, **changes), cloud, **options)
     assert caught.value.exit_code == 2

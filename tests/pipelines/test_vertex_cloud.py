@@ -38,8 +38,10 @@ class Storage:
         self.written.append(name)
         return self
 
-    def exists(self) -> bool:
-        return True
+    def download_as_text(self) -> str:
+        if self.error:
+            raise self.error
+        return "content"
 
     def upload_from_filename(self, path: str) -> None:
         self.written.append(path)
@@ -83,7 +85,18 @@ def test_the_real_cloud_names_bucket_and_object(
     cloud = connected()
     cloud.upload(tmp_path / "x.yaml", "gs://staging/jobs/x.yaml")
     assert cloud._storage.written == ["staging", "jobs/x.yaml", str(tmp_path / "x.yaml")]
-    assert cloud.exists("gs://staging/jobs/x.yaml")
+    assert cloud.read("gs://staging/jobs/x.yaml") == "content"
+
+
+def test_what_cannot_be_read_is_told_apart_from_what_is_not_there(
+    connected: Callable[[], real.GoogleCloud], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud = connected()
+    monkeypatch.setattr(Storage, "error", exceptions.NotFound("gone"))
+    assert cloud.read("gs://staging/jobs/x.yaml") is None
+    monkeypatch.setattr(Storage, "error", exceptions.Forbidden("not yours"))
+    with pytest.raises(LongtailError, match=r"no access to gs://staging/jobs/x\.yaml"):
+        cloud.read("gs://staging/jobs/x.yaml")
 
 
 @pytest.mark.parametrize("refused", [False, True])

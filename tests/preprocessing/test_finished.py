@@ -14,7 +14,7 @@ from preprocessing.errors import LongtailError
 from preprocessing.finished import finished, finished_data, finished_model, settings
 
 
-def config(**sections: Any) -> DataSections:
+def config(dim: int = 8, **sections: Any) -> DataSections:
     document: dict[str, Any] = {
         "name": "shop",
         "work_dir": "runs/shop",
@@ -23,8 +23,8 @@ def config(**sections: Any) -> DataSections:
             "columns": {"user": "user", "item": "item", "timestamp": "at"},
         },
         "features": [
-            {"name": "user_key", "column": "user", "side": "query", "kind": "id", "dim": 8},
-            {"name": "product", "column": "item", "side": "item", "kind": "id", "dim": 8},
+            {"name": "user_key", "column": "user", "side": "query", "kind": "id", "dim": dim},
+            {"name": "product", "column": "item", "side": "item", "kind": "id", "dim": dim},
         ],
         "preprocess": {},
     }
@@ -57,6 +57,7 @@ def test_what_is_not_there_names_the_step(tmp_path: Path) -> None:
         {"seed": 3},
         {"work_dir": "/gcs/bucket/shop"},
         {"data": columns(reward_weights=True)},
+        {"dim": 16},
         {"preprocess": {"rows_per_partition": 7, "runner": "FlinkRunner", "beam_options": ["--x"]}},
         {"preprocess": {"half_life_days": config().preprocess.half_life_days}},
     ],
@@ -99,5 +100,5 @@ def test_data_of_another_format_are_refused(tmp_path: Path) -> None:
 def test_a_model_of_other_data_is_refused(tmp_path: Path) -> None:
     write_manifest(tmp_path, "m", {"data_fingerprint": "a"})
     assert finished_model(tmp_path, {"fingerprint": "a"})["fingerprint"] == "m"
-    with pytest.raises(LongtailError, match="one trained before these were made: run train again"):
+    with pytest.raises(LongtailError, match=r"one trained on others, .*: run train again"):
         finished_model(tmp_path, {"fingerprint": "b"})
