@@ -100,7 +100,11 @@ def as_examples(queries: list[Query], data_dir: Path, features: FeatureList) -> 
 
 def _histories(queries: list[Query], items: KeyRows, length: int) -> list[list[int]]:
     """Rows of the last `length` known items of each query."""
-    keys = [[str(key) for key in _present(query.get("history", []))] for query in queries]
+    # What JSON can write and UTF-8 cannot, half a surrogate, is no item's key.
+    keys = [
+        [str(key).encode(errors="replace").decode() for key in _present(query.get("history", []))]
+        for query in queries
+    ]
     flat = pa.array(itertools.chain.from_iterable(keys), pa.large_string())
     rows = np.split(items.find(flat) + 1, np.cumsum([len(each) for each in keys])[:-1])
     return [each[each > 0][-length:].tolist() if length else [] for each in rows]

@@ -21,7 +21,7 @@ def test_histories_name_rows_of_known_items(tmp_path: Path) -> None:
         ["item-3", "gone", "item-64", ""],
         [],
         [f"item-{row}" for row in range(1, 31)],
-        ["gone"],
+        ["gone", "\ud800"],
     ]
     queries = [
         {"user_key": [f"user-{number}"], "age": [30.0], "history": history}
