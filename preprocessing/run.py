@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before anything that imports TensorFlow
+    import preprocessing.quiet  # noqa: F401
+
 import argparse
 import json
 import math
@@ -11,9 +14,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import preprocessing.quiet  # noqa: F401  before Beam and TensorFlow
-
-# isort: split
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq

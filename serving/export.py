@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before anything that imports TensorFlow
+    import preprocessing.quiet  # noqa: F401
+
 import argparse
 import json
 import os
@@ -16,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-import preprocessing.quiet  # noqa: F401  before anything that imports TensorFlow
 from preprocessing.artifacts import fingerprint, library_versions, whole_directory
 from preprocessing.config_io import load_config
 from preprocessing.errors import LongtailError, LongtailFailure

@@ -8,6 +8,9 @@ ALS is tuned on validation, and test is ranked once by each. See `protocol` for 
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before anything that imports TensorFlow
+    import preprocessing.quiet  # noqa: F401
+
 import argparse
 import json
 import math
@@ -20,7 +23,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import preprocessing.quiet  # noqa: F401  before anything that imports TensorFlow
 from preprocessing.artifacts import (
     fingerprint,
     is_current,

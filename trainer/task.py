@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before anything that imports TensorFlow
+    import preprocessing.quiet  # noqa: F401
+
 import argparse
 import contextlib
 import math
@@ -13,7 +16,6 @@ from typing import Any
 
 from rich.console import Console
 
-import preprocessing.quiet  # noqa: F401  before anything that imports TensorFlow
 from preprocessing.artifacts import (
     fingerprint,
     is_current,
