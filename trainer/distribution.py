@@ -224,5 +224,6 @@ def resolver(cluster: Cluster) -> Any:
         tf.train.ClusterSpec({name: list(tasks) for name, tasks in cluster.jobs.items()}),
         task_type=cluster.task,
         task_id=cluster.index,
+        num_accelerators={"GPU": len(tf.config.list_physical_devices("GPU"))},
         rpc_layer="grpc",
     )

@@ -48,7 +48,7 @@ def _summed_dense(gradients: Sequence[tf.Tensor]) -> list[tf.Tensor]:
 
 
 def _gathered(gradients: Sequence[tf.IndexedSlices]) -> list[tf.IndexedSlices]:
-    """Sparse gradients of all replicas, in one message: rows of each table, indices, values."""
+    """Sparse gradients of all replicas, gathered at once: rows of each table, indices, values."""
     gradients = [once(each) for each in gradients]
     sizes = tf.stack([tf.size(each.indices) for each in gradients])
     indices = [tf.cast(each.indices, tf.int32) for each in gradients]

@@ -27,10 +27,14 @@ def own_copy(variable: tf.Variable) -> tf.Variable:
 
     `tf.gather` of the mirrored variable itself would first copy the whole table, in every step.
     """
-    if number() == 1 or not isinstance(variable, tf.Variable):
+    strategy = getattr(variable, "distribute_strategy", None)
+    if strategy is None:
         return variable
-    context = tf.distribute.get_replica_context()
-    copies = context.strategy.experimental_local_results(variable)
+    copies, context = strategy.experimental_local_results(variable), None
+    if len(copies) > 1:
+        context = tf.distribute.get_replica_context()
+    if context is None:
+        return copies[0]
     return copies[int(tf.get_static_value(context.replica_id_in_sync_group)) % len(copies)]
 
 
@@ -51,7 +55,9 @@ def in_order(values: tf.Tensor) -> tf.Tensor:
         return context.all_gather(values, axis=0)
     others = [[0, 0]] * (values.shape.rank - 1)
     placed = tf.pad(values, [[_index() * size, (replicas - 1 - _index()) * size], *others])
-    total = context.all_reduce(tf.distribute.ReduceOp.SUM, placed)
+    if values.dtype.is_integer:
+        placed = tf.cast(placed, tf.int64)  # GPUs do not add up int32
+    total = tf.cast(context.all_reduce(tf.distribute.ReduceOp.SUM, placed), values.dtype)
     return tf.ensure_shape(total, [replicas * size, *values.shape[1:]])
 
 
