@@ -8,10 +8,11 @@ from typing import Any
 from preprocessing.artifacts import MANIFEST, fingerprint, read_manifest
 from preprocessing.config import DataSections
 from preprocessing.errors import LongtailError
+from preprocessing.features import Kind
 
 FORMAT = 2
 """Rises with every change to what the same configuration writes to ``data/``, changes of a default among them."""
-_HARMLESS: dict[str, Any] = {
+_HARMLESS = {
     # Where rows come from, which later steps do not read, and how they are cut into work.
     "data": {"dataset", "interactions", "items", "users", "reward_weights"},
     "preprocess": {
@@ -21,21 +22,29 @@ _HARMLESS: dict[str, Any] = {
         "runner",
         "beam_options",
     },
-    # Sizes of tables and masks of self-supervision are the trainer's.
-    "features": {"__all__": {"dim", "maskable"}},
 }
+_HISTORIES = "histories"
 
 
 def settings(config: DataSections) -> dict[str, Any]:
-    """What later steps take for granted of ``data/``: its format, and a fingerprint a section."""
+    """What later steps take for granted of ``data/``: format, a fingerprint a section, the length of histories."""
     sections = config.model_dump(
-        mode="json",
-        include={"data", "features", "preprocess"},
-        exclude=_HARMLESS,
-        exclude_defaults=True,
+        mode="json", include={"data", "preprocess"}, exclude=_HARMLESS, exclude_defaults=True
     )
-    parts = {name: fingerprint(section) for name, section in sections.items()}
-    return {"format": FORMAT, "preprocess": fingerprint({}), **parts}
+    features = config.feature_list
+    # Widths and masks are the trainer's, and sequences are cut from the histories by it.
+    columns = [
+        each.model_dump(mode="json", exclude={"dim", "maskable"}, exclude_defaults=True)
+        for each in features
+        if each.kind is not Kind.SEQUENCE
+    ]
+    return {
+        "format": FORMAT,
+        "data": fingerprint(sections["data"]),
+        "preprocess": fingerprint(sections.get("preprocess", {})),
+        "features": fingerprint(columns),
+        _HISTORIES: features.history_length,
+    }
 
 
 def finished(directory: Path, step: str) -> dict[str, Any]:
@@ -81,6 +90,8 @@ def require_settings(manifest: dict[str, Any], config: DataSections, place: str)
     wanted = settings(config)
     made = manifest.get("settings", wanted)
     other = sorted(name for name in wanted if made.get(name) != wanted[name])
+    if _HISTORIES in other and made.get(_HISTORIES, 0) > wanted[_HISTORIES]:
+        other.remove(_HISTORIES)  # longer ones are cut
     if other:
         raise LongtailError(
             f"{place}: expected data made with the settings of this configuration, received some "

@@ -25,12 +25,18 @@ def config(dim: int = 8, **sections: Any) -> DataSections:
         "features": [
             {"name": "user_key", "column": "user", "side": "query", "kind": "id", "dim": dim},
             {"name": "product", "column": "item", "side": "item", "kind": "id", "dim": dim},
+            sequence("bought", 20),
         ],
         "preprocess": {},
     }
     for name, values in sections.items():
         document[name] = [*document[name], *values] if name == "features" else values
     return parse_config(document, DataSections, "shop")
+
+
+def sequence(name: str, length: int) -> dict[str, Any]:
+    shared = {"kind": "sequence", "shared_with": "product", "max_length": length}
+    return {"name": name, "side": "query", **shared}
 
 
 def columns(**others: Any) -> dict[str, Any]:
@@ -58,6 +64,7 @@ def test_what_is_not_there_names_the_step(tmp_path: Path) -> None:
         {"work_dir": "/gcs/bucket/shop"},
         {"data": columns(reward_weights=True)},
         {"dim": 16},
+        {"features": [sequence("again", 20)]},
         {"preprocess": {"rows_per_partition": 7, "runner": "FlinkRunner", "beam_options": ["--x"]}},
         {"preprocess": {"half_life_days": config().preprocess.half_life_days}},
     ],
@@ -77,6 +84,7 @@ def test_where_rows_come_from_and_how_work_is_cut_does_not_matter(
             "features",
         ),
         ({"preprocess": {"half_life_days": 3.0}}, "preprocess"),
+        ({"features": [sequence("again", 21)]}, "histories"),
         (
             {"data": columns(min_reward=1.0), "preprocess": {"examples": "first"}},
             "data and preprocess",
@@ -89,6 +97,12 @@ def test_data_of_other_settings_are_refused(
     write_manifest(tmp_path, "a", {"settings": settings(config())})
     with pytest.raises(LongtailError, match=f"made with another {named}: run preprocess again"):
         finished_data(tmp_path, config(**other))
+
+
+def test_longer_histories_are_cut(tmp_path: Path) -> None:
+    longer = settings(config(features=[sequence("again", 50)]))
+    write_manifest(tmp_path, "a", {"settings": longer})
+    assert finished_data(tmp_path, config())["settings"]["histories"] == 50
 
 
 def test_data_of_another_format_are_refused(tmp_path: Path) -> None:
