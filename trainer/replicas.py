@@ -56,7 +56,7 @@ def in_order(values: tf.Tensor) -> tf.Tensor:
     others = [[0, 0]] * (values.shape.rank - 1)
     placed = tf.pad(values, [[_index() * size, (replicas - 1 - _index()) * size], *others])
     if values.dtype.is_integer:
-        placed = tf.cast(placed, tf.int64)  # GPUs do not add up int32
+        placed = tf.cast(placed, tf.int64)  # int32 would be added up in host memory
     total = tf.cast(context.all_reduce(tf.distribute.ReduceOp.SUM, placed), values.dtype)
     return tf.ensure_shape(total, [replicas * size, *values.shape[1:]])
 

@@ -49,8 +49,7 @@ with strategy.scope():
     model.optimizer.build(model.trainable_variables)
 batch = next(iter(TrainingData(data_dir, config).dataset(0)))
 step = tf.function(lambda batch: strategy.run(model.train_step, (batch,)), autograph=False)
-graphs = [step.get_concrete_function(batch).graph]
-operations = [each for graph in graphs for each in graph.get_operations()]
+operations = step.get_concrete_function(batch).graph.get_operations()
 read = {tuple(each.outputs[0].shape) for each in operations if each.type == "ReadVariableOp"}
 gathers = [each for each in operations if each.type == "ResourceGather"]
 embeddings = (model.item_tower.embeddings, model.query_tower.embeddings)
