@@ -8,6 +8,8 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from preprocessing.config import DataSections, Fraction
 from preprocessing.features import Section
+from trainer.baselines.als import ALSConfig
+from trainer.baselines.registry import BASELINES
 from trainer.loss_config import PSEUDO_EVENTS, LossConfig, NegativesConfig, PriorConfig
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -103,15 +105,6 @@ class TrainConfig(Section):
     )
 
 
-class ALSConfig(Section):
-    """Implicit ALS (package ``implicit``), tuned over this grid on validation."""
-
-    factors: list[PositiveInt] = Field(default=[64])
-    regularization: list[PositiveFloat] = Field(default=[0.1])
-    alpha: list[PositiveFloat] = Field(default=[1.0])
-    iterations: PositiveInt = 10
-
-
 class EvaluateConfig(Section):
     """Full-corpus evaluation."""
 
@@ -122,8 +115,8 @@ class EvaluateConfig(Section):
     max_validation_users: PositiveInt = Field(
         2_000, description="users of the evaluations during training"
     )
-    baselines: list[Literal["popularity", "recent_popularity", "own_frequent", "als"]] = Field(
-        default=["popularity", "recent_popularity", "own_frequent", "als"]
+    baselines: list[str] = Field(
+        default=list(BASELINES), description="names of `trainer.baselines.registry`"
     )
     als: ALSConfig = ALSConfig()
     batch_users: PositiveInt = Field(64, description="users scored at once")
@@ -138,6 +131,9 @@ class EvaluateConfig(Section):
             raise ValueError(
                 f"expected bucket_shares to sum to less than 1, received {self.bucket_shares}"
             )
+        unknown = [name for name in self.baselines if name not in BASELINES]
+        if unknown:
+            raise ValueError(f"expected baselines of {list(BASELINES)}, received {unknown}")
         return self
 
 

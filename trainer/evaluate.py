@@ -35,16 +35,9 @@ from preprocessing.errors import LongtailError
 from preprocessing.finished import finished_data, finished_model
 from preprocessing.locations import reachable
 from preprocessing.progress import Stages
-from trainer.baselines import (
-    ALS,
-    OwnFrequent,
-    Popularity,
-    Ranker,
-    RecentPopularity,
-    read_user_items,
-    tune_als,
-)
-from trainer.buckets import PopularityBuckets, assign_buckets
+from trainer.baselines.ranker import Material, Ranker
+from trainer.baselines.registry import BASELINES
+from trainer.buckets import assign_buckets
 from trainer.build import load_model
 from trainer.config import TrainerSections
 from trainer.functional.metrics import Ints, Targets
@@ -73,7 +66,7 @@ class TwoTower:
         self._model, self._items, self._batch_users = model, items, batch_users
 
     def rank(self, queries: QuerySplit, k: int, exclude_seen: bool) -> Ints:
-        """See `baselines.Ranker`."""
+        """See `ranker.Ranker`."""
         users = query_embeddings(self._model, queries.features, self._batch_users)
         rows, _ = top_items(
             users,
@@ -169,16 +162,14 @@ def collect(
             )
         ]
     grid: list[dict[str, Any]] = []
-    for baseline in settings.baselines:
-        if baseline == "popularity":
-            rankers.append(Popularity(buckets.events))
-        elif baseline == "recent_popularity":
-            rankers.append(RecentPopularity(table.counts_recent))
-        elif baseline == "own_frequent":
-            rankers.append(OwnFrequent())
-        else:
-            als, grid = _tuned_als(config, data_dir, splits["validation"], buckets, stages, clock)
-            rankers.append(als)
+    material = Material(
+        data_dir, buckets, table.counts_recent, splits["validation"], settings, config.seed, stages
+    )
+    for name in settings.baselines:
+        with clock(f"{name} / tune"):
+            ranker, records = BASELINES[name](material)
+        rankers.append(ranker)
+        grid.extend(records)
     measured = {}
     for name, split in splits.items():
         with stages.stage(f"ranking for {split.num_users:,} users of {name}"):
@@ -194,35 +185,6 @@ def collect(
         "catalogue": long_tail_curve(buckets),
         "seconds": clock.rounded(),
     }
-
-
-def _tuned_als(
-    config: TrainerSections,
-    data_dir: Path,
-    validation: QuerySplit,
-    buckets: PopularityBuckets,
-    stages: Stages,
-    clock: Clock,
-) -> tuple[ALS, list[dict[str, Any]]]:
-    """The best ALS of the grid and the record of each point, with its progress shown."""
-    settings, als = config.evaluate, config.evaluate.als
-    total = len(als.factors) * len(als.regularization) * len(als.alpha)
-    done: list[dict[str, Any]] = []
-    with (
-        stages.stage(f"tuning ALS, {total} settings", lambda: len(done), total),
-        clock("als / tune"),
-    ):
-        return tune_als(
-            read_user_items(data_dir, buckets.num_items),
-            validation,
-            buckets,
-            als,
-            k=settings.ks[-1],
-            seed=config.seed,
-            max_users=settings.max_validation_users,
-            batch_users=settings.batch_users,
-            on_point=done.append,
-        )
 
 
 def read_split(data_dir: Path, name: str, num_items: int) -> QuerySplit:

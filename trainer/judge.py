@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from trainer.baselines import OwnFrequent, Ranker
+from trainer.baselines.ranker import Ranker
+from trainer.baselines.registry import REPEAT_ONLY
 from trainer.buckets import GROUPS, MODES, PopularityBuckets
 from trainer.protocol import Measured, QuerySplit, log_spaced, measure, paired_difference
 
@@ -51,7 +52,7 @@ def judge(
     found: dict[str, dict[str, Measured]] = {}
     for ranker in rankers:
         for mode in MODES:
-            if mode == "new" and isinstance(ranker, OwnFrequent):
+            if mode == "new" and ranker.name in REPEAT_ONLY:
                 continue  # it has nothing to recommend: a row of zeros would only mislead
             with clock(f"{ranker.name} / {split.name} {mode}"):
                 ranked = ranker.rank(split, ks[-1], exclude_seen=mode == "new")

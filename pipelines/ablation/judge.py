@@ -6,14 +6,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from trainer.baselines import (
-    ALS,
-    Popularity,
-    Ranker,
-    RecentPopularity,
-    read_user_items,
-    tune_als,
-)
+from rich.console import Console
+
+from preprocessing.progress import Stages
+from trainer.baselines.als import ALS
+from trainer.baselines.ranker import Material, Ranker
+from trainer.baselines.registry import BASELINES, REPEAT_ONLY
 from trainer.buckets import assign_buckets
 from trainer.catalogue import Catalogue
 from trainer.config import TrainerSections
@@ -81,21 +79,14 @@ class Judge:
         return {group: cells[group][f"recall@{self.k}"] for group in GROUPS}
 
     def _rankers(self) -> list[Ranker]:
-        settings, rankers = self._config.evaluate, list[Ranker]()
-        if "popularity" in settings.baselines:
-            rankers.append(Popularity(self._buckets.events))
-        if "recent_popularity" in settings.baselines:
-            rankers.append(RecentPopularity(self._catalogue.counts_recent))
-        if "als" in settings.baselines:
-            als, _ = tune_als(
-                read_user_items(self._data_dir, self._buckets.num_items),
-                self._splits["validation"],
-                self._buckets,
-                settings.als,
-                k=self.k,
-                seed=self._config.seed,
-                max_users=settings.max_validation_users,
-                batch_users=settings.batch_users,
-            )
-            rankers.append(als)
-        return rankers
+        material = Material(
+            self._data_dir,
+            self._buckets,
+            self._catalogue.counts_recent,
+            self._splits["validation"],
+            self._config.evaluate,
+            self._config.seed,
+            Stages(Console(quiet=True)),
+        )
+        names = [n for n in self._config.evaluate.baselines if n not in REPEAT_ONLY]
+        return [BASELINES[name](material).ranker for name in names]

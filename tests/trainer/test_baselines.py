@@ -11,19 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from preprocessing.errors import LongtailError
-from trainer.baselines import (
-    ALS,
-    ALSSettings,
-    OwnFrequent,
-    Popularity,
-    RecentPopularity,
-    log_counts,
-    read_user_items,
-    sample_users,
-    tune_als,
-)
+from trainer.baselines.als import ALS, ALSConfig, ALSSettings, tune_als
+from trainer.baselines.own_frequent import OwnFrequent
+from trainer.baselines.popularity import Popularity, RecentPopularity
+from trainer.baselines.user_items import log_counts, read_user_items, sample_users
 from trainer.buckets import assign_buckets
-from trainer.config import ALSConfig
 from trainer.functional.metrics import Targets, hits, mean_over_users, recall_at_k
 from trainer.optional import require
 from trainer.protocol import QuerySplit, csr_of

@@ -15,7 +15,8 @@ import pytest
 from rich.console import Console
 
 from trainer import report
-from trainer.baselines import OwnFrequent, Popularity, RecentPopularity
+from trainer.baselines.own_frequent import OwnFrequent
+from trainer.baselines.popularity import Popularity, RecentPopularity
 from trainer.buckets import assign_buckets
 from trainer.functional.metrics import Targets
 from trainer.judge import Clock, headline, judge, long_tail_curve

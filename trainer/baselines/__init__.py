@@ -1,0 +1,1 @@
+"""Longtail: the rankers that a model has to beat; `registry` names them."""

@@ -1,0 +1,73 @@
+"""The small interface behind which model and baselines are judged alike, and what baselines are made of.
+
+All of them see what the model sees: of items the training split only (but for the recent counts,
+which go up to the start of the split that is ranked, as those of the model's popularity coordinate
+do), and of each user the history up to that start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from preprocessing.progress import Stages
+from trainer.baselines.user_items import read_user_items
+from trainer.buckets import PopularityBuckets
+from trainer.functional.metrics import Ints
+from trainer.protocol import QuerySplit
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
+
+    from trainer.config import EvaluateConfig
+
+
+class Ranker(Protocol):
+    """Anything that can be judged by `protocol.measure`."""
+
+    name: str
+
+    def rank(self, queries: QuerySplit, k: int, exclude_seen: bool) -> Ints:
+        """`[U, k]` item rows for each user, best first, 0 where nothing is left to recommend."""
+        ...
+
+
+class Built(NamedTuple):
+    """A baseline, and one record for each setting that was tried for it on validation."""
+
+    ranker: Ranker
+    records: Sequence[dict[str, Any]] = ()
+
+
+@dataclass(frozen=True)
+class Material:
+    """What baselines are made of.
+
+    Attributes:
+      data_dir: finished preprocessing.
+      buckets: of the catalogue, with its training events.
+      recent: recent events `[N + 1]` of the items as of the start of each split.
+      validation: the split that decides between settings.
+      settings: the section `evaluate`.
+      seed: of whatever is drawn.
+      stages: shows progress.
+    """
+
+    data_dir: Path
+    buckets: PopularityBuckets
+    recent: Mapping[str, NDArray[np.float64]]
+    validation: QuerySplit
+    settings: EvaluateConfig
+    seed: int
+    stages: Stages
+
+    @cached_property
+    def user_items(self) -> sp.csr_matrix:
+        """`[train users, N + 1]` training events; read once for all baselines."""
+        return read_user_items(self.data_dir, self.buckets.num_items)
