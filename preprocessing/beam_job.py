@@ -13,7 +13,7 @@ import pyarrow as pa
 import tensorflow as tf
 import tensorflow_transform.beam as tft_beam
 
-from preprocessing import examples, results, workers
+from preprocessing import examples, results, source_workers, workers
 from preprocessing.columns import arrow_schema
 from preprocessing.config import DataSections
 from preprocessing.errors import LongtailError, LongtailFailure
@@ -22,9 +22,11 @@ from preprocessing.item_counts import LogStatistics, MergeStatistics
 from preprocessing.locations import shared
 from preprocessing.mutual_information import MutualInformation
 from preprocessing.readers import Unit
+from preprocessing.row_outcomes import LOG, MergeOutcomes, RowOutcomes
 from preprocessing.runners import Runner
 from preprocessing.schema import adapter_config, raw_feature_spec
 from preprocessing.shuffle import Group, Piece
+from preprocessing.source_workers import OUTCOMES, STATISTICS
 from preprocessing.transform import ID_WEIGHT, make_preprocessing_fn
 
 ROW = "row"
@@ -38,46 +40,55 @@ class BeamJob:
         self._scratch = scratch
         self._runner = runner
 
-    def read_table(self, side: Side, units: list[Unit], partitions: int) -> dict[int, list[Piece]]:
-        """Canonical rows of the item table (one partition) or of the users, by partition."""
+    def read_table(
+        self, side: Side, units: list[Unit], partitions: int
+    ) -> tuple[dict[int, list[Piece]], RowOutcomes]:
+        """Canonical rows of the item table (one partition) or of the users, by partition, and the tally."""
         out, done = self._folder(f"{side.value}_table"), self._result(f"{side.value}_table")
+        counted = self._result(f"{side.value}_outcomes")
+        paths = {unit.ordinal: unit.path for unit in units}
         with self._pipeline() as pipeline:
-            pieces = pipeline | beam.Create(units) | beam.Reshuffle()
-            pieces |= "Read" >> beam.ParDo(workers.ReadTable(self._config, side, out, partitions))
-            _ = pieces | beam.combiners.ToList() | beam.ParDo(results.Keep(done))
-        return _grouped(results.kept(done))
+            read = pipeline | beam.Create(units) | beam.Reshuffle()
+            reader = source_workers.ReadTable(self._config, side, out, partitions)
+            read |= "Read" >> beam.ParDo(reader).with_outputs(OUTCOMES, main="pieces")
+            _ = read.pieces | beam.combiners.ToList() | beam.ParDo(results.Keep(done))
+            repeated = read.pieces | beam.GroupByKey()
+            repeated |= "Repeated" >> beam.ParDo(source_workers.WithdrawRepeated(side, paths))
+            tallies = (read[OUTCOMES], repeated) | beam.Flatten()
+            self._keep_outcomes(tallies, source_workers.SOURCE[side], counted)
+        return _grouped(results.kept(done)), results.kept(counted)
 
-    def collect_items(self, units: list[Unit]) -> list[str]:
-        """Distinct item keys of the log, for a project without an item table."""
+    def collect_items(self, units: list[Unit]) -> tuple[list[str], int]:
+        """Distinct item keys of the log, for a project without an item table, and the rows that were read."""
         done = self._result("items")
         with self._pipeline() as pipeline:
             keys = (
                 pipeline
                 | beam.Create(units)
                 | beam.Reshuffle()
-                | beam.ParDo(workers.CollectItems(self._config))
+                | beam.ParDo(source_workers.CollectItems(self._config))
             )
             _ = keys | beam.combiners.ToList() | beam.ParDo(results.Keep(done))
-        return list(dict.fromkeys(key for _, part in sorted(results.kept(done)) for key in part))
+        parts = sorted(results.kept(done))
+        distinct = dict.fromkeys(key for _, part, _ in parts for key in part)
+        return list(distinct), sum(rows for _, _, rows in parts)
 
     def ingest(
-        self, units: list[Unit], catalogue: Path, rejected: Path, partitions: int
-    ) -> tuple[LogStatistics, dict[int, list[Piece]]]:
+        self, units: list[Unit], catalogue: Path, partitions: int
+    ) -> tuple[LogStatistics, RowOutcomes, dict[int, list[Piece]]]:
         """Checked interactions by partition of users, and what was counted on the way."""
-        out, done, counted = (
-            self._folder("log"),
-            self._result("log"),
-            self._result("log_statistics"),
-        )
-        worker = workers.IngestLog(
-            self._config, shared(catalogue), out, shared(rejected), partitions
-        )
+        out, done = self._folder("log"), self._result("log")
+        counted, told = self._result("log_statistics"), self._result("log_outcomes")
+        worker = source_workers.IngestLog(self._config, shared(catalogue), out, partitions)
         with self._pipeline() as pipeline:
             parts = pipeline | beam.Create(units) | beam.Reshuffle()
-            parts |= "Ingest" >> beam.ParDo(worker).with_outputs(workers.STATISTICS, main="pieces")
+            parts |= "Ingest" >> beam.ParDo(worker).with_outputs(
+                STATISTICS, OUTCOMES, main="pieces"
+            )
             _ = parts.pieces | beam.combiners.ToList() | "Pieces" >> beam.ParDo(results.Keep(done))
-            self._keep_statistics(parts[workers.STATISTICS], counted)
-        return results.kept(counted), _grouped(results.kept(done))
+            self._keep_statistics(parts[STATISTICS], counted)
+            self._keep_outcomes(parts[OUTCOMES], LOG, told)
+        return results.kept(counted), results.kept(told), _grouped(results.kept(done))
 
     def analyze_queries(
         self, groups: list[Group], rules: examples.Rules, num_rows: int, graph: Path
@@ -89,8 +100,8 @@ class BeamJob:
             rows = pipeline | beam.Create(groups) | beam.Reshuffle()
             rows |= "Rows" >> beam.ParDo(
                 workers.TrainingRows(self._config, rules, num_rows, pairs)
-            ).with_outputs(workers.STATISTICS, main="rows")
-            self._keep_statistics(rows[workers.STATISTICS], counted)
+            ).with_outputs(STATISTICS, main="rows")
+            self._keep_statistics(rows[STATISTICS], counted)
             adapter = adapter_config(raw_feature_spec(features), examples.batch_schema(features))
             analyzed = (rows.rows, adapter) | tft_beam.AnalyzeDataset(
                 make_preprocessing_fn(features, weighted_ids=False)
@@ -159,6 +170,13 @@ class BeamJob:
             statistics
             | beam.CombineGlobally(MergeStatistics())
             | "Statistics" >> beam.ParDo(results.Keep(path))
+        )
+
+    def _keep_outcomes(self, outcomes: beam.PCollection, source: str, path: str) -> None:
+        _ = (
+            outcomes
+            | "Outcomes" >> beam.CombineGlobally(MergeOutcomes(source))
+            | "Keep outcomes" >> beam.ParDo(results.Keep(path))
         )
 
     def _folder(self, name: str) -> str:

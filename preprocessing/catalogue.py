@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from preprocessing.columns import raw_features, strings
 from preprocessing.config import DataConfig, TableConfig
 from preprocessing.features import FeatureList, Side
+from preprocessing.row_outcomes import RowOutcomes, Rows
 
 KEY = {Side.ITEM: "item", Side.QUERY: "user"}
+PLACE = UNIT, NUMBER, LINE = "_unit", "_number", "_line"
+"""Where a row comes from; a feature's name begins with a letter."""
 
 
 def table_of(data: DataConfig, side: Side) -> tuple[TableConfig | None, str]:
@@ -32,10 +36,11 @@ def side_columns(data: DataConfig, side: Side, features: FeatureList) -> list[st
 
 
 def canonical(
-    batch: pa.RecordBatch, data: DataConfig, side: Side, features: FeatureList
+    rows: Rows, data: DataConfig, side: Side, features: FeatureList, outcomes: RowOutcomes
 ) -> pa.RecordBatch:
-    """Key (large_string, null where missing), title of items, and raw feature columns."""
+    """Key (large_string), title of items, raw feature columns and the place of the rows that are kept."""
     columns = features.item_columns if side is Side.ITEM else features.query_columns.of(Side.QUERY)
+    batch = rows.batch
     key = strings(batch.column(batch.schema.get_field_index(table_of(data, side)[1])))
     arrays: dict[str, pa.Array] = {KEY[side]: key}
     if side is Side.ITEM:
@@ -50,21 +55,47 @@ def canonical(
         )
         whole = pc.replace_substring_regex(pc.fill_null(titles, ""), r"(, )+", ", ")  # gaps
         arrays["title"] = pc.utf8_trim(whole, ", ")
-    arrays.update(raw_features(batch, columns))
-    return pa.RecordBatch.from_arrays(list(arrays.values()), list(arrays))
+    raw = raw_features(batch, columns)
+    arrays |= raw.columns
+    arrays[UNIT] = pa.array(np.full(len(key), rows.ordinal), pa.int32())
+    arrays[NUMBER] = pa.array(rows.numbers, pa.int64())
+    arrays[LINE] = (
+        pa.array(rows.lines, pa.int64())
+        if rows.lines is not None
+        else pa.nulls(len(key), pa.int64())
+    )
+    missing = pc.is_null(key).to_numpy(zero_copy_only=False)
+    keep = outcomes.settle(rows, {f"missing {KEY[side]}": missing, **raw.rejected}, noted=raw.noted)
+    kept = pa.RecordBatch.from_arrays(list(arrays.values()), list(arrays))
+    return kept.filter(pa.array(keep))
 
 
-def distinct(table: pa.Table, key: str) -> tuple[pa.Table, list[dict[str, Any]]]:
-    """The first row of each key; rows without a key and repeated ones are rejected."""
-    keys = table[key].combine_chunks()
-    missing = pc.is_null(keys).to_numpy(zero_copy_only=False)
-    codes = np.asarray(pc.fill_null(keys.dictionary_encode().indices, -1))
-    first = np.zeros(len(keys), bool)
-    first[np.unique(codes, return_index=True)[1]] = True
-    bad = np.flatnonzero(missing | ~first)
-    reasons = [f"missing {key}" if missing[at] else f"repeated {key}" for at in bad]
-    rejected = [
-        {"reason": reason, "source": f"{key}s", "row": int(at), "values": {key: keys[at].as_py()}}
-        for reason, at in zip(reasons, bad, strict=True)
-    ]
-    return table.filter(pa.array(first & ~missing)).combine_chunks(), rejected
+def distinct(table: pa.Table, key: str) -> pa.Table:
+    """The first row of each key, in order."""
+    return table.filter(pa.array(~_repeated(table[key]))).combine_chunks()
+
+
+def withdraw_repeated(
+    table: pa.Table, key: str, paths: Mapping[int, str], outcomes: RowOutcomes
+) -> None:
+    """Reject the rows that ``distinct`` drops.
+
+    Args:
+      table: key and place of the rows.
+      key: name of the column.
+      paths: of the units by number.
+      outcomes: of the source.
+    """
+    for row in table.filter(pa.array(_repeated(table[key]))).to_pylist():
+        line = {} if row[LINE] is None else {"line": row[LINE]}
+        place = {"source": paths[row[UNIT]], "row": row[NUMBER] + 1, **line}
+        outcomes.withdraw(
+            f"repeated {key}", row[UNIT], row[NUMBER], {**place, "values": {key: row[key]}}
+        )
+
+
+def _repeated(keys: pa.ChunkedArray) -> NDArray[np.bool_]:
+    codes = np.asarray(keys.combine_chunks().dictionary_encode().indices)
+    repeated = np.ones(len(codes), np.bool_)
+    repeated[np.unique(codes, return_index=True)[1]] = False
+    return repeated

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,16 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from preprocessing.features import Feature, FeatureList, Kind
+from preprocessing.row_outcomes import Masks
+
+
+@dataclass(frozen=True)
+class RawFeatures:
+    """The raw columns of some rows, and the rows [n] that a feature's value rejects or makes worth a note."""
+
+    columns: dict[str, pa.Array]
+    rejected: Masks = field(default_factory=dict)
+    noted: Masks = field(default_factory=dict)
 
 
 def strings(column: pa.Array) -> pa.Array:
@@ -82,7 +93,7 @@ def microseconds(column: pa.Array, text_format: str | None) -> tuple[NDArray[Any
     return result, finite
 
 
-def raw_features(batch: pa.RecordBatch, features: FeatureList) -> dict[str, pa.Array]:
+def raw_features(batch: pa.RecordBatch, features: FeatureList) -> RawFeatures:
     """The raw columns (see ``preprocessing.schema``) of the features that a source batch carries."""
     raw: dict[str, pa.Array] = {}
     for feature in features:
@@ -94,7 +105,7 @@ def raw_features(batch: pa.RecordBatch, features: FeatureList) -> dict[str, pa.A
             raw.update(_multi(batch, feature, column))
         else:
             raw[feature.name] = _lists(strings(column).cast(pa.large_binary()))
-    return raw
+    return RawFeatures(raw)
 
 
 def arrow_schema(features: FeatureList) -> pa.Schema:

@@ -1,8 +1,7 @@
-"""From a source batch of the log to canonical interactions, with the rejected rows and their reasons."""
+"""From rows of the log to canonical interactions, each row with its outcome."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,34 +14,10 @@ from preprocessing.columns import microseconds, numbers, raw_features, strings
 from preprocessing.config import DataSections
 from preprocessing.features import FeatureList, Side
 from preprocessing.key_rows import KeyRows
-from preprocessing.readers import Unit
+from preprocessing.row_outcomes import RowOutcomes, Rows
 
 SPLITS = ("train", "validation", "test")
-REASONS = (
-    "malformed row",
-    "missing user",
-    "missing item",
-    "unknown item",
-    "unparsable time",
-    "reward is not a number",
-    "unknown split",
-    "refusal is not a number",
-)
 _HASH_RANGE = 1 << 20
-
-
-@dataclass(frozen=True)
-class Ingested:
-    """What a batch became: interactions, rejected rows and how many were set aside on purpose.
-
-    Refusals are among the interactions, told apart by the column ``refused``.
-    """
-
-    interactions: pa.RecordBatch
-    rejected: list[dict[str, Any]]
-    refused: int
-    below_min_reward: int
-    not_sampled: int
 
 
 def context_features(config: DataSections) -> FeatureList:
@@ -66,22 +41,21 @@ def user_hash(users: pa.Array) -> NDArray[Any]:
 
 
 def canonical(
-    batch: pa.RecordBatch, config: DataSections, item_rows: KeyRows, unit: Unit, first_row: int
-) -> Ingested:
-    """Check a batch and give the interactions in the form that everything later reads.
+    rows: Rows, config: DataSections, item_rows: KeyRows, outcomes: RowOutcomes
+) -> pa.RecordBatch:
+    """Check rows of the log and give the interactions in the form that everything later reads.
 
     Args:
-      batch: source columns of the log.
+      rows: source columns of the log; their place in it breaks ties of equal times.
       config: names and bounds.
       item_rows: keys of the catalogue; the item of the first has row 1.
-      unit: where the batch comes from; its place among the units breaks ties of equal times.
-      first_row: number of the batch's first row in the unit.
+      outcomes: counts what becomes of each row.
 
     Returns:
-      Columns user (large_string), item (int32 row), time (int64 microseconds), reward (float32), order (int64),
-      split (int8, -1 where the method decides later), refused (bool) and the raw context features.
+      Of the rows that are kept: user (large_string), item (int32 row), time (int64 microseconds), reward (float32),
+      order (int64), split (int8, -1 where the method decides later), refused (bool) and the raw context features.
     """
-    columns = config.data.columns
+    columns, batch = config.data.columns, rows.batch
 
     def field(name: str) -> pa.Array:
         return batch.column(batch.schema.get_field_index(name))
@@ -89,7 +63,7 @@ def canonical(
     users, items = strings(field(columns.user)), strings(field(columns.item))
     times, readable = microseconds(field(columns.timestamp), config.data.timestamp_format)
     rewards = numbers(field(columns.reward)) if columns.reward else np.ones(batch.num_rows)
-    rows = item_rows.find(items) + 1
+    found = item_rows.find(items) + 1
     split = (
         _split_codes(field(columns.split))
         if columns.split
@@ -102,42 +76,40 @@ def canonical(
         verdicts = rewards if name == columns.reward else numbers(field(name))
         refused, judged = verdicts <= config.data.refused.at_most, np.isfinite(verdicts)
 
-    has_user = pc.is_valid(users).to_numpy(zero_copy_only=False)
-    has_item = pc.is_valid(items).to_numpy(zero_copy_only=False)
-    # Of refusals the split is not read: training carries those of its period.
-    in_split = refused | (split > -2)
-    checks = [has_user, has_item, rows > 0, readable, np.isfinite(rewards), in_split, judged]
-    failed = np.argmin(
-        np.stack([*checks, np.zeros(batch.num_rows, bool)]), axis=0
-    )  # the first check that fails
-    bad = failed < len(checks)
-    rejected = _rejected(batch, np.flatnonzero(bad), failed, unit.path, first_row)
-
-    low = np.zeros(batch.num_rows, bool)
+    raw = raw_features(batch, context_features(config))
+    rejected = {
+        "missing user": pc.is_null(users).to_numpy(zero_copy_only=False),
+        "missing item": pc.is_null(items).to_numpy(zero_copy_only=False),
+        "unknown item": found == 0,
+        "unparsable time": ~readable,
+        "reward is not a number": ~np.isfinite(rewards),
+        # Of refusals the split is not read: training carries those of its period.
+        "unknown split": ~refused & (split == -2),
+        "refusal is not a number": ~judged,
+        **raw.rejected,
+    }
+    set_aside = {}
     if config.data.min_reward is not None:
-        low = ~bad & ~refused & (rewards < config.data.min_reward)
-    keep = ~bad & ~low
-    skipped = 0
+        set_aside["below_min_reward"] = ~refused & (rewards < config.data.min_reward)
     if config.preprocess.sample_users is not None:
         hashed = user_hash(pc.fill_null(users, "")) >> np.uint64(20)
-        sampled = (hashed % _HASH_RANGE) < config.preprocess.sample_users * _HASH_RANGE
-        skipped = int((keep & ~sampled).sum())
-        keep &= sampled
+        set_aside["not_sampled"] = (
+            hashed % _HASH_RANGE
+        ) >= config.preprocess.sample_users * _HASH_RANGE
+    keep = outcomes.settle(rows, rejected, set_aside, raw.noted)
 
     arrays = {
         "user": users,
-        "item": pa.array(rows, pa.int32()),
+        "item": pa.array(found, pa.int32()),
         "time": pa.array(times, pa.int64()),
         "reward": pa.array(rewards, pa.float32()),
-        "order": pa.array((unit.ordinal << 40) + first_row + np.arange(batch.num_rows), pa.int64()),
+        "order": pa.array(rows.order, pa.int64()),
         "split": pa.array(split, pa.int8()),
         "refused": pa.array(refused),
-        **raw_features(batch, context_features(config)),
+        **raw.columns,
     }
     whole = pa.RecordBatch.from_arrays(list(arrays.values()), list(arrays))
-    return Ingested(
-        whole.filter(pa.array(keep)), rejected, int((keep & refused).sum()), int(low.sum()), skipped
-    )
+    return whole.filter(pa.array(keep))
 
 
 def _split_codes(column: pa.Array) -> NDArray[Any]:
@@ -153,20 +125,3 @@ def _split_codes(column: pa.Array) -> NDArray[Any]:
         .to_numpy(zero_copy_only=False)
         .astype(np.int8)
     )
-
-
-def _rejected(
-    batch: pa.RecordBatch, bad: NDArray[Any], failed: NDArray[Any], origin: str, first_row: int
-) -> list[dict[str, Any]]:
-    if not len(bad):
-        return []
-    values = batch.take(pa.array(bad)).to_pylist()
-    return [
-        {
-            "reason": REASONS[failed[at] + 1],
-            "source": origin,
-            "row": int(first_row + at),
-            "values": row,
-        }
-        for at, row in zip(bad, values, strict=True)
-    ]

@@ -23,6 +23,7 @@ from apache_beam.io.filesystems import FileSystems
 from preprocessing import bigquery
 from preprocessing.config import TableConfig
 from preprocessing.errors import LongtailError
+from preprocessing.row_outcomes import RowOutcomes, Rows
 
 _ROWS_PER_BYTE = {"csv": 1 / 40, "tfrecord": 1 / 80}
 _PEEK_ROWS = 64
@@ -36,6 +37,8 @@ class Unit:
     path: str
     row_group: int | None = None
     ordinal: int = 0
+    first_row: int = 0
+    """Rows of the file before the row group."""
 
 
 def find_files(table: TableConfig) -> list[str]:
@@ -88,7 +91,10 @@ def plan(table: TableConfig, columns: Iterable[str]) -> tuple[list[Unit], int]:
                 _require(columns, footer.schema_arrow.names, path)
                 groups = range(footer.num_row_groups)
                 rows += footer.metadata.num_rows
-            units += [Unit(table, path, group, len(units) + i) for i, group in enumerate(groups)]
+                first = 0
+                for group in groups:
+                    units.append(Unit(table, path, group, len(units), first))
+                    first += footer.metadata.row_group(group).num_rows
         else:
             names = _peek(table, path)
             _require(columns, names, path)
@@ -101,12 +107,21 @@ def plan(table: TableConfig, columns: Iterable[str]) -> tuple[list[Unit], int]:
 
 
 def read_unit(
-    unit: Unit, columns: list[str], batch_rows: int, malformed: list[str]
-) -> Iterator[pa.RecordBatch]:
-    """The record batches of a unit with the wanted columns; text formats give strings.
+    unit: Unit, columns: list[str], batch_rows: int, outcomes: RowOutcomes
+) -> Iterator[Rows]:
+    """The rows of a unit with the wanted columns; text formats give strings.
 
-    Rows of a CSV file with too few or too many fields are appended to ``malformed``.
+    Rows of a CSV file with too few or too many fields are told to ``outcomes``.
     """
+    number = unit.first_row
+    for batch in _batches(unit, columns, batch_rows, outcomes):
+        yield Rows.following(batch, unit.path, unit.ordinal, number)
+        number += batch.num_rows
+
+
+def _batches(
+    unit: Unit, columns: list[str], batch_rows: int, outcomes: RowOutcomes
+) -> Iterator[pa.RecordBatch]:
     if unit.table.resolved_format == "bigquery":
         yield from bigquery.read(unit.path, columns)
     elif unit.table.resolved_format == "parquet":
@@ -118,7 +133,7 @@ def read_unit(
 
         yield from tfrecords.read_examples(unit.path, columns, batch_rows)
     else:
-        yield from _csv(unit.table, unit.path, columns, malformed)
+        yield from _csv(unit.table, unit.path, columns, outcomes)
 
 
 @contextmanager
@@ -134,10 +149,10 @@ def _parquet(path: str) -> Iterator[pq.ParquetFile]:
 
 
 def _csv(
-    table: TableConfig, path: str, columns: list[str], malformed: list[str]
+    table: TableConfig, path: str, columns: list[str], outcomes: RowOutcomes
 ) -> Iterator[pa.RecordBatch]:
     def set_aside(row: Any) -> str:
-        malformed.append(row.text or "")
+        outcomes.malformed(0, row.number or 0, {"source": path}, row.text or "")
         return "skip"
 
     with FileSystems.open(path) as stream:

@@ -10,6 +10,7 @@ import json
 import math
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,15 @@ from preprocessing.artifacts import (
 from preprocessing.beam_job import ROW, BeamJob, item_schema
 from preprocessing.config import AS_OF, DataSections, TableConfig
 from preprocessing.config_io import load_config
-from preprocessing.errors import LongtailError
+from preprocessing.errors import LongtailError, LongtailFailure
 from preprocessing.features import Side
 from preprocessing.finished import FORMAT, settings
 from preprocessing.item_counts import LogStatistics
 from preprocessing.locations import reachable
 from preprocessing.progress import Stages
 from preprocessing.readers import find_files, plan
+from preprocessing.row_outcomes import ITEMS, RowOutcomes, Rows
+from preprocessing.row_report import FOLDERS, report
 from preprocessing.runners import Runner
 from preprocessing.shuffle import Group, Piece, read_pieces
 from preprocessing.transform import ID_WEIGHT
@@ -102,25 +105,31 @@ class _Run:
     ) -> None:
         self._config, self._out, self._scratch, self._stages = config, out, scratch, stages
         self._job = BeamJob(config, scratch, runner)
-        (out / "rejected").mkdir()
+        self._sources: dict[str, RowOutcomes] = {}
+        self._collected: int | None = None
+        for folder in FOLDERS:
+            (out / folder).mkdir()
 
     def run(self) -> dict[str, Any]:
         config = self._config
         log_units, log_rows = plan(config.data.interactions, ingest.source_columns(config))
         partitions = max(1, math.ceil(log_rows / config.preprocess.rows_per_partition))
         with self._stages.stage("reading the catalogue"):
-            items, rejected = self._items(log_units)
+            items = self._items(log_units)
             users = self._users(partitions)
         with self._stages.stage("checking and dividing the log"):
-            statistics, log = self._job.ingest(
-                log_units, self._scratch / "keys.parquet", self._out / "rejected", partitions
+            statistics, outcomes, log = self._job.ingest(
+                log_units, self._scratch / "keys.parquet", partitions
             )
-        statistics.rejected.update(row["reason"] for row in rejected)
-        self._check_rejected(statistics)
+        self._report(outcomes, config.data.interactions)
+        if self._collected not in (None, outcomes.rows):
+            raise LongtailFailure(
+                f"{config.data.interactions.path} had {self._collected:,} rows in the first pass and "
+                f"{outcomes.rows:,} in the second: it changed while it was read; run again"
+            )
         if config.data.refused:
             self._stages.console.print(
-                f"  {statistics.counters['refused']:,} of {statistics.counters['rows']:,} rows are "
-                "refusals",
+                f"  {statistics.counters['refused']:,} of {outcomes.rows:,} rows are refusals",
                 highlight=False,
             )
         rules = self._rules(statistics)
@@ -149,33 +158,33 @@ class _Run:
                 groups, rules, first_users, graph / "query", self._out / "examples"
             )
         samples.write(self._out / "sample_queries.json", groups, rules, config, items["item"])
-        counters = statistics.counters + train.counters
+        counters = statistics.counters + train.counters + outcomes.set_aside
+        counters["rows"] = outcomes.rows
+        rejected = sum((each.rejected for each in self._sources.values()), Counter[str]())
         return {
             "counts": {**dict(sorted(counters.items())), "items": len(items), "examples": written},
-            "rejected": dict(statistics.rejected),
+            "sources": {name: each.summary() for name, each in self._sources.items()},
+            "rejected": dict(rejected),
             "split": splits.describe(rules.bounds),
         }
 
-    def _items(self, log_units: list[Any]) -> tuple[pa.Table, list[dict[str, Any]]]:
+    def _items(self, log_units: list[Any]) -> pa.Table:
         """The catalogue: key, title and raw features; rows are its order."""
         config = self._config
-        rejected: list[dict[str, Any]] = []
         if config.data.items is None:
-            keys = pa.array(self._job.collect_items(log_units), pa.large_string())
+            found, self._collected = self._job.collect_items(log_units)
+            keys = pa.array(found, pa.large_string())
             batch = pa.RecordBatch.from_arrays([keys], [config.data.columns.item])
-            table = pa.Table.from_batches(
-                [catalogue.canonical(batch, config.data, Side.ITEM, config.feature_list)]
-            )
+            rows, each = Rows.following(batch, config.data.interactions.path), RowOutcomes(ITEMS)
+            items = [catalogue.canonical(rows, config.data, Side.ITEM, config.feature_list, each)]
+            table = pa.Table.from_batches(items)
         else:
-            found = read_pieces(self._read(config.data.items, Side.ITEM, 1).get(0, []))
-            if found is None:
+            read = read_pieces(self._read(config.data.items, Side.ITEM, 1).get(0, []))
+            if read is None:
                 raise LongtailError(f"{config.data.items.path} holds no items")
-            table, rejected = catalogue.distinct(found, "item")
-        if rejected:
-            lines = "".join(json.dumps(row) + "\n" for row in rejected)
-            (self._out / "rejected" / "items.jsonl").write_text(lines)
+            table = catalogue.distinct(read, "item")
         pq.write_table(table.select(["item"]), self._scratch / "keys.parquet")
-        return table, rejected
+        return table
 
     def _users(self, partitions: int) -> dict[int, list[Piece]]:
         if self._config.data.users is None:
@@ -185,33 +194,14 @@ class _Run:
     def _read(self, table: TableConfig, side: Side, partitions: int) -> dict[int, list[Piece]]:
         columns = catalogue.side_columns(self._config.data, side, self._config.feature_list)
         units, _ = plan(table, columns)
-        return self._job.read_table(side, units, partitions)
+        pieces, outcomes = self._job.read_table(side, units, partitions)
+        self._report(outcomes, table)
+        return pieces
 
-    def _check_rejected(self, statistics: LogStatistics) -> None:
-        rows, rejected = statistics.counters["rows"], sum(statistics.rejected.values())
+    def _report(self, outcomes: RowOutcomes, table: TableConfig) -> None:
         limit = self._config.preprocess.max_rejected_fraction
-        if rows == 0:
-            raise LongtailError(
-                f"{self._config.data.interactions.path} holds no rows: expected at least one"
-            )
-        if rejected:
-            reasons = ", ".join(
-                f"{count:,} {reason}"
-                for reason, count in statistics.rejected.most_common()
-                if count
-            )
-            self._stages.console.print(
-                f"  [yellow]rejected {rejected:,} of {rows:,} rows[/yellow]: {reasons}"
-            )
-        if rejected > limit * rows:
-            example = next(
-                (p.read_text().splitlines()[0] for p in sorted((self._out / "rejected").iterdir())),
-                "",
-            )
-            raise LongtailError(
-                f"rejected {rejected:,} of {rows:,} rows ({reasons}), more than max_rejected_fraction={limit}; "
-                f"the first: {example[:300]}"
-            )
+        report(outcomes, table.path, self._out, limit, self._stages.console)
+        self._sources[outcomes.source] = outcomes
 
     def _rules(self, statistics: LogStatistics) -> examples.Rules:
         bounds = None

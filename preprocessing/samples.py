@@ -44,7 +44,7 @@ def _of_partition(
     table, known = read_pieces(group[1]), read_pieces(group[2])
     assert table is not None
     if known is not None:
-        known, _ = catalogue.distinct(known, catalogue.KEY[Side.QUERY])
+        known = catalogue.distinct(known, catalogue.KEY[Side.QUERY])
     part = examples.sort_and_split(table, config, rules)
     batch = examples.query_batch(part, examples.Users(known, config), config, split, group[0])
     batch = batch.slice(0, MAX_QUERIES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from types import TracebackType
 from typing import Any
 
@@ -92,15 +92,22 @@ class PartitionWriter:
                 self._written += 1
 
 
-def read_pieces(pieces: list[Piece]) -> pa.Table | None:
-    """The rows of a partition by unit, None without pieces."""
-    batches = [batch for path, numbers in sorted(pieces) for batch in read_batches(path, numbers)]
+def read_pieces(pieces: list[Piece], columns: Collection[str] | None = None) -> pa.Table | None:
+    """The rows of a partition by unit, None without pieces; of some columns or of all."""
+    batches = [
+        batch for path, numbers in sorted(pieces) for batch in read_batches(path, numbers, columns)
+    ]
     return pa.Table.from_batches(batches).combine_chunks() if batches else None
 
 
-def read_batches(path: str, numbers: list[int]) -> Iterator[pa.RecordBatch]:
-    """Record batches of an Arrow file by number."""
+def read_batches(
+    path: str, numbers: list[int], columns: Collection[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Record batches of an Arrow file by number, with some columns or all."""
     with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
         reader = pa.ipc.open_file(stream)
+        if columns is not None:
+            fields = [i for i, name in enumerate(reader.schema.names) if name in columns]
+            reader = pa.ipc.open_file(stream, options=pa.ipc.IpcReadOptions(included_fields=fields))
         for number in numbers:
             yield reader.get_batch(number)

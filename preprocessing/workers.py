@@ -1,145 +1,27 @@
-"""What Beam workers do with an element: read a unit, work on a partition, write a shard.
+"""What Beam workers do with an element once the sources are read: work on a partition, write a shard.
 
 Defined at module level, so that every runner can send them to its workers.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import TaggedOutput
 from numpy.typing import NDArray
 
 from preprocessing import catalogue, examples, ingest, splits
-from preprocessing.columns import strings
 from preprocessing.config import AS_OF, DataSections
 from preprocessing.features import Side
 from preprocessing.item_counts import LogStatistics
-from preprocessing.key_rows import KeyRows
-from preprocessing.readers import Unit, read_unit
-from preprocessing.shuffle import Group, PartitionWriter, Piece, read_batches, read_pieces
-
-STATISTICS = "statistics"
-_KEPT_REJECTED = 1_000
-"""Rejected rows written a unit; all of them are counted."""
-
-
-class ReadTable(beam.DoFn):
-    """A unit of the item or user table to one canonical Arrow file; users are divided as the log is."""
-
-    def __init__(self, config: DataSections, side: Side, directory: str, partitions: int) -> None:
-        self._config, self._side, self._directory, self._partitions = (
-            config,
-            side,
-            directory,
-            partitions,
-        )
-
-    def process(self, unit: Unit) -> Iterator[tuple[int, Piece]]:
-        """Yields (partition, piece)."""
-        columns = catalogue.side_columns(self._config.data, self._side, self._config.feature_list)
-        with PartitionWriter(self._directory, self._partitions, unit.ordinal) as writer:
-            for batch in read_unit(unit, columns, self._config.preprocess.batch_rows, []):
-                rows = catalogue.canonical(
-                    batch, self._config.data, self._side, self._config.feature_list
-                )
-                keys = rows.column(0).fill_null("")
-                writer.write(
-                    rows,
-                    ingest.user_hash(keys)
-                    if self._partitions > 1
-                    else np.zeros(rows.num_rows, np.uint64),
-                )
-        yield from writer.pieces
-
-
-class CollectItems(beam.DoFn):
-    """The distinct item keys of a unit of the log, where there is no item table."""
-
-    def __init__(self, config: DataSections) -> None:
-        self._config = config
-
-    def process(self, unit: Unit) -> Iterator[tuple[int, list[str]]]:
-        """Yields the unit's number and its keys by first occurrence."""
-        column = self._config.data.columns.item
-        found: dict[str, None] = {}
-        for batch in read_unit(unit, [column], self._config.preprocess.batch_rows, []):
-            keys = strings(batch.column(0)).drop_null().unique()
-            found.update(dict.fromkeys(keys.to_pylist()))
-        yield unit.ordinal, list(found)
-
-
-class IngestLog(beam.DoFn):
-    """A unit of the log to checked interactions, divided by user; yields (partition, piece) and the statistics."""
-
-    def __init__(
-        self,
-        config: DataSections,
-        catalogue_path: str,
-        directory: str,
-        rejected: str,
-        partitions: int,
-    ) -> None:
-        self._config, self._catalogue, self._directory = config, catalogue_path, directory
-        self._rejected, self._partitions = rejected, partitions
-
-    def setup(self) -> None:
-        """Loads the keys of the catalogue: the one thing that a worker holds whole."""
-        with FileSystems.open(
-            self._catalogue, compression_type=CompressionTypes.UNCOMPRESSED
-        ) as stream:
-            items = pq.read_table(stream, columns=["item"])["item"]
-        self._items = KeyRows(items.combine_chunks())
-
-    def process(self, unit: Unit) -> Iterator[Any]:
-        """Reads, checks and divides."""
-        statistics, row = LogStatistics(), 0
-        kept: list[dict[str, Any]] = []
-        malformed: list[str] = []
-        with PartitionWriter(self._directory, self._partitions, unit.ordinal) as writer:
-            columns = ingest.source_columns(self._config)
-            for batch in read_unit(unit, columns, self._config.preprocess.batch_rows, malformed):
-                done = ingest.canonical(batch, self._config, self._items, unit, row)
-                row += batch.num_rows
-                self._count(statistics, done)
-                kept += done.rejected[: _KEPT_REJECTED - len(kept)]
-                writer.write(done.interactions, ingest.user_hash(done.interactions.column(0)))
-        statistics.counters["rows"] += row + len(malformed)
-        statistics.rejected[ingest.REASONS[0]] += len(malformed)
-        kept += [
-            {"reason": ingest.REASONS[0], "source": unit.path, "text": t}
-            for t in malformed[: _KEPT_REJECTED - len(kept)]
-        ]
-        if kept:
-            with FileSystems.create(
-                FileSystems.join(self._rejected, f"part-{unit.ordinal:05d}.jsonl")
-            ) as out:
-                out.write("".join(json.dumps(r, default=str) + "\n" for r in kept).encode())
-        yield from writer.pieces
-        yield TaggedOutput(STATISTICS, statistics)
-
-    def _count(self, statistics: LogStatistics, done: ingest.Ingested) -> None:
-        statistics.rejected.update(r["reason"] for r in done.rejected)
-        statistics.counters["refused"] += done.refused
-        statistics.counters["below_min_reward"] += done.below_min_reward
-        statistics.counters["not_sampled"] += done.not_sampled
-        counted = done.interactions
-        if done.refused:
-            refused = counted.column(counted.schema.get_field_index("refused"))
-            counted = counted.filter(pc.invert(refused))
-        statistics.counters["interactions"] += counted.num_rows
-        statistics.times.add(np.asarray(counted.column(2)))
-        if self._config.preprocess.min_item_count > 1:
-            statistics.count_items("log", np.asarray(counted.column(1)), len(self._items) + 1)
+from preprocessing.shuffle import Group, read_batches, read_pieces
+from preprocessing.source_workers import STATISTICS
 
 
 class _PartitionWorker(beam.DoFn):
@@ -152,7 +34,7 @@ class _PartitionWorker(beam.DoFn):
         assert table is not None  # a partition exists because it has rows
         known = read_pieces(users)
         if known is not None:
-            known, _ = catalogue.distinct(known, catalogue.KEY[Side.QUERY])
+            known = catalogue.distinct(known, catalogue.KEY[Side.QUERY])
         part = examples.sort_and_split(table, self._config, self._rules)
         return part, examples.Users(known, self._config)
 

@@ -138,7 +138,9 @@ def test_too_many_refused_rows_stop_the_step_and_leave_nothing(
     shop_config: Path, tmp_path: Path
 ) -> None:
     config, _ = configuration.load(shop_config, ["preprocess.max_rejected_fraction=0.0001"])
-    with pytest.raises(LongtailError, match=r"rejected 4 of 6,004 rows .*max_rejected_fraction"):
+    with pytest.raises(
+        LongtailError, match=r"rejected 4 of 6,004 rows of the log .*max_rejected_fraction"
+    ):
         preprocess(config, tmp_path / "data")
     assert list(tmp_path.iterdir()) == []
 

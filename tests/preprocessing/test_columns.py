@@ -46,7 +46,7 @@ def test_multi_valued_cells_are_split_trimmed_cut_and_weighted() -> None:
     batch = pa.record_batch(
         [pa.array(["a| b |c", "", None, "|d"]), pa.array(["1|2|3", "", None, "9"])], ["tags", "w"]
     )
-    raw = raw_features(batch, FeatureList((tags,)))
+    raw = raw_features(batch, FeatureList((tags,))).columns
     assert raw["tags"].to_pylist() == [[b"a", b"b"], [], [], [b"d"]]
     assert raw["tags_weights"].to_pylist() == [[1.0, 2.0], [], [], [9.0]]
 
@@ -54,13 +54,17 @@ def test_multi_valued_cells_are_split_trimmed_cut_and_weighted() -> None:
 def test_lists_of_a_parquet_file_need_no_separator() -> None:
     tags = Feature(name="tags", side="item", kind="multi")
     batch = pa.record_batch([pa.array([["a", "b"], [], None])], ["tags"])
-    assert raw_features(batch, FeatureList((tags,)))["tags"].to_pylist() == [[b"a", b"b"], [], []]
+    assert raw_features(batch, FeatureList((tags,))).columns["tags"].to_pylist() == [
+        [b"a", b"b"],
+        [],
+        [],
+    ]
 
 
 def test_missing_values_are_empty_lists() -> None:
     age = Feature(name="age", side="query", kind="numeric")
     town = Feature(name="town", side="query", kind="categorical")
     batch = pa.record_batch([pa.array(["3", "?"]), pa.array([None, "Rome"])], ["age", "town"])
-    raw = raw_features(batch, FeatureList((age, town)))
+    raw = raw_features(batch, FeatureList((age, town))).columns
     assert raw["age"].to_pylist() == [[3.0], []]
     assert raw["town"].to_pylist() == [[], [b"Rome"]]

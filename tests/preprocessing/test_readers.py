@@ -11,21 +11,22 @@ import pytest
 from preprocessing.config import TableConfig
 from preprocessing.errors import LongtailError
 from preprocessing.readers import plan, read_unit
+from preprocessing.row_outcomes import LOG, RowOutcomes
 from preprocessing.tfrecords import write_examples
 
 COLUMNS = ["a", "b"]
 
 
 def everything(table: TableConfig) -> tuple[list[dict[str, object]], list[str]]:
-    malformed: list[str] = []
+    outcomes = RowOutcomes(LOG)
     units, _ = plan(table, COLUMNS)
     rows = [
         row
         for unit in units
-        for batch in read_unit(unit, COLUMNS, 2, malformed)
-        for row in batch.to_pylist()
+        for read in read_unit(unit, COLUMNS, 2, outcomes)
+        for row in read.batch.to_pylist()
     ]
-    return rows, malformed
+    return rows, [row["text"] for row in outcomes.entries("rejected")]
 
 
 def test_csv_with_gaps_quotes_and_short_rows(tmp_path: Path) -> None:

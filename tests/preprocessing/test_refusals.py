@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preprocessing import examples, ingest
-from preprocessing.config import DataSections, TableConfig
+from preprocessing.config import DataSections
 from preprocessing.config_io import parse_config
 from preprocessing.errors import LongtailError
 from preprocessing.joins import pairs
 from preprocessing.key_rows import KeyRows
-from preprocessing.readers import Unit
 from preprocessing.refusals import Refusals, newest
+from preprocessing.row_outcomes import RowOutcomes, Rows
 from preprocessing.run import preprocess
 
 LOG = st.lists(
@@ -43,7 +43,7 @@ def make_config(**data: Any) -> DataSections:
     return parse_config(document, DataSections, "file.yaml")
 
 
-def ingested(config: DataSections, **columns: list[Any]) -> ingest.Ingested:
+def ingested(config: DataSections, **columns: list[Any]) -> tuple[pa.RecordBatch, RowOutcomes]:
     rows = len(next(iter(columns.values())))
     base: dict[str, list[Any]] = {
         "user": ["u"] * rows,
@@ -51,9 +51,16 @@ def ingested(config: DataSections, **columns: list[Any]) -> ingest.Ingested:
         "at": list(range(rows)),
         "stars": [5] * rows,
     }
-    unit = Unit(TableConfig(path="log.csv"), "log.csv")
+    given = Rows.following(pa.RecordBatch.from_pydict(base | columns), "log.csv")
     items = KeyRows(pa.array(["a", "b"], pa.large_string()))
-    return ingest.canonical(pa.RecordBatch.from_pydict(base | columns), config, items, unit, 0)
+    outcomes = RowOutcomes("log")
+    done = ingest.canonical(given, config, items, outcomes)
+    outcomes.check()
+    return done, outcomes
+
+
+def refused(done: pa.RecordBatch) -> list[bool]:
+    return done.to_pydict()["refused"]
 
 
 @pytest.mark.parametrize("by_time", [True, False])
@@ -79,38 +86,38 @@ def test_the_newest_refusals_of_the_training_period_without_what_was_taken(
 
 def test_low_values_are_set_apart_and_the_ones_between_dropped() -> None:
     config = make_config(min_reward=4, refused={"at_most": 2})
-    done = ingested(config, stars=[1, 2, 3, 4, 5])
-    assert (done.refused, done.below_min_reward, done.rejected) == (2, 1, [])
-    assert done.interactions.to_pydict()["refused"] == [True, True, False, False]
-    assert done.interactions.to_pydict()["time"] == [0, 1_000_000, 3_000_000, 4_000_000]
+    done, outcomes = ingested(config, stars=[1, 2, 3, 4, 5])
+    assert (outcomes.set_aside, outcomes.rejected) == ({"below_min_reward": 1}, {})
+    assert refused(done) == [True, True, False, False]
+    assert done.to_pydict()["time"] == [0, 1_000_000, 3_000_000, 4_000_000]
 
 
 def test_a_column_of_its_own_decides_before_the_reward() -> None:
     config = make_config(min_reward=4, refused={"column": "liked", "at_most": 0})
     assert "liked" in ingest.source_columns(config)
-    done = ingested(config, stars=[5, 1, 5, 1], liked=[False, False, True, True])
-    assert (done.refused, done.below_min_reward) == (2, 1)
-    assert done.interactions.to_pydict()["refused"] == [True, True, False]
+    done, outcomes = ingested(config, stars=[5, 1, 5, 1], liked=[False, False, True, True])
+    assert outcomes.set_aside == {"below_min_reward": 1}
+    assert refused(done) == [True, True, False]
 
 
 @pytest.mark.parametrize("liked", ["", "no", "nan", "-inf", None])
 def test_a_value_that_is_no_number_is_rejected(liked: str | None) -> None:
     config = make_config(refused={"column": "liked", "at_most": 0})
-    done = ingested(config, liked=["1", liked, "0"])
-    assert [(row["reason"], row["row"]) for row in done.rejected] == [
-        ("refusal is not a number", 1)
+    done, outcomes = ingested(config, liked=["1", liked, "0"])
+    assert [(row["reason"], row["row"]) for row in outcomes.entries("rejected")] == [
+        ("refusal is not a number", 2)
     ]
-    assert (done.refused, done.interactions.num_rows) == (1, 2)
+    assert refused(done) == [False, True]
 
 
 def test_of_the_reward_itself_one_reason_is_given() -> None:
-    done = ingested(make_config(refused={"at_most": 2}), stars=["2", "many", "5"])
-    assert [row["reason"] for row in done.rejected] == ["reward is not a number"]
+    _, outcomes = ingested(make_config(refused={"at_most": 2}), stars=["2", "many", "5"])
+    assert outcomes.rejected == {"reward is not a number": 1}
 
 
 def test_without_the_setting_nothing_is_refused() -> None:
-    done = ingested(make_config(min_reward=4), stars=[1, 4])
-    assert (done.refused, done.below_min_reward, done.interactions.num_rows) == (0, 1, 1)
+    done, outcomes = ingested(make_config(min_reward=4), stars=[1, 4])
+    assert (refused(done), outcomes.set_aside) == ([False], {"below_min_reward": 1})
     assert examples.unused_fields(make_config()) == {"refused"}
     assert examples.unused_fields(make_config(refused={"at_most": 0})) == set()
 
@@ -118,14 +125,16 @@ def test_without_the_setting_nothing_is_refused() -> None:
 def test_a_refusal_needs_no_split_of_its_own() -> None:
     columns = {"user": "user", "item": "item", "timestamp": "at", "split": "part"}
     config = make_config(columns=columns, refused={"column": "stars", "at_most": 2})
-    done = ingested(config, stars=[1, 5, 5], part=["", "train", ""])
-    assert [(row["reason"], row["row"]) for row in done.rejected] == [("unknown split", 2)]
-    assert done.refused == 1
+    done, outcomes = ingested(config, stars=[1, 5, 5], part=["", "train", ""])
+    assert [(row["reason"], row["row"]) for row in outcomes.entries("rejected")] == [
+        ("unknown split", 3)
+    ]
+    assert refused(done) == [True, False]
 
 
 def test_a_partition_of_refusals_alone_gives_no_rows() -> None:
     config = make_config(refused={"at_most": 2})
-    table = pa.Table.from_batches([ingested(config, stars=[1, 2]).interactions])
+    table = pa.Table.from_batches([ingested(config, stars=[1, 2])[0]])
     rules = examples.Rules((5, 6), (5, 6, 7), np.zeros(0, np.int64))
     part = examples.sort_and_split(table, config, rules)
     users = examples.Users(None, config)

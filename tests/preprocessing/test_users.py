@@ -8,10 +8,10 @@ import pytest
 
 from preprocessing import examples, ingest
 from preprocessing.columns import arrow_schema
-from preprocessing.config import DataSections, TableConfig
+from preprocessing.config import DataSections
 from preprocessing.config_io import parse_config
 from preprocessing.key_rows import KeyRows
-from preprocessing.readers import Unit
+from preprocessing.row_outcomes import LOG, RowOutcomes, Rows
 
 DOCUMENT = {
     "name": "users",
@@ -37,8 +37,8 @@ def test_who_is_not_in_the_table_has_no_values(known: list[str]) -> None:
     log = {"user": ["a", "b"], "item": ["i", "i"], "at": [1, 2]}
     batch = pa.RecordBatch.from_pydict(log)
     items = KeyRows(pa.array(["i"], pa.large_string()))
-    unit = Unit(TableConfig(path="log.csv"), "log.csv")
-    done = ingest.canonical(batch, config, items, unit, 0).interactions
+    rows = Rows.following(batch, "log.csv")
+    done = ingest.canonical(rows, config, items, RowOutcomes(LOG))
     five, six = 5_000_000, 6_000_000
     rules = examples.Rules((five, six), (five, six, six), np.zeros(0, np.int64))
     part = examples.sort_and_split(pa.Table.from_batches([done]), config, rules)
@@ -48,8 +48,8 @@ def test_who_is_not_in_the_table_has_no_values(known: list[str]) -> None:
         value = 7.0 if field.type.value_type == pa.float32() else b"x"
         stored[field.name] = pa.array([[value]] * len(known), field.type)
     users = examples.Users(pa.table(stored) if known else None, config)
-    rows = examples.training_batch(part, users, config, rules, 0).to_pylist()
-    assert [row["who"] for row in rows] == [[b"a"], [b"b"]]
-    assert [row["age"] for row in rows] == [[7.0] if "a" in known else [], []]
-    assert [row["likes"] for row in rows] == [[b"x"] if "a" in known else [], []]
-    assert [row["likes_weights"] for row in rows] == [[7.0] if "a" in known else [], []]
+    made = examples.training_batch(part, users, config, rules, 0).to_pylist()
+    assert [row["who"] for row in made] == [[b"a"], [b"b"]]
+    assert [row["age"] for row in made] == [[7.0] if "a" in known else [], []]
+    assert [row["likes"] for row in made] == [[b"x"] if "a" in known else [], []]
+    assert [row["likes_weights"] for row in made] == [[7.0] if "a" in known else [], []]
