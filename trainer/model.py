@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from trainer import replicas
 from trainer.config import TrainerSections
@@ -129,6 +130,16 @@ class RecallModel(tfrs.Model):
     def item_table(self) -> ItemTable:
         """The catalogue that the model was built on."""
         return self._item_table
+
+    def draw_from(self, counts: NDArray[np.int64]) -> None:
+        """Takes `[N + 1]` counts of the targets of a pass that is not the whole log; before the first step.
+
+        Sampling probabilities and popularity coordinate then speak of the pass. Streamed
+        probabilities are of the whole stream, in whose place the coordinate keeps the whole log.
+        """
+        self.negatives.draw_from(counts)
+        if self._popularity is not None and self.negatives.frequency is None:
+            self._popularity.train_on(counts)
 
     def compute_loss(self, inputs: Features, training: bool = False) -> tf.Tensor:
         """The loss of a batch; see `losses_of`."""

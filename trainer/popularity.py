@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from trainer.functional import popularity
 from trainer.item_column import ItemColumn
@@ -34,14 +34,22 @@ class Popularity:
           temperature: tau.
           item_table: with the counts.
         """
-        examples = item_table.counts_examples
-        self._trained = ItemColumn(temperature * popularity.trained(examples))
+        examples, self._temperature = item_table.counts_examples, temperature
+        self.train_on(examples)
         scale = temperature * strength
         self._served = {
             name: scale * popularity.current(examples, recent, pseudo_events)
             for name, recent in item_table.counts_recent.items()
         }
         self.least = float(self._served["now"].min())
+
+    def train_on(self, counts: NDArray[np.int64]) -> None:
+        """Takes `[N + 1]` counts of the targets that batches are drawn from; before the first step.
+
+        With other counts than those of the sampling probabilities, the towers would learn the
+        difference of two distributions as taste.
+        """
+        self._trained = ItemColumn(self._temperature * popularity.trained(counts))
 
     def trained(self, rows: tf.Tensor) -> tf.Tensor:
         """`[B]` of training: the popularity among the examples that are drawn."""

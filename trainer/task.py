@@ -212,7 +212,7 @@ def _continuation(
     """The new events, yesterday's model, and what became of the rows of its tables."""
     events = NewEvents(data_dir, config, previous.require_until(), part)
     model, rows = carried_over(config, data_dir, previous)
-    model.negatives.draw_from(events.drawn)
+    model.draw_from(events.drawn)
     told = ", ".join(
         f"{owner} {r['kept']:,} + {r['new']:,}" + (f" - {r['gone']:,}" if r["gone"] else "")
         for owner, r in rows.items()

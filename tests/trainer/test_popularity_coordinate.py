@@ -60,6 +60,47 @@ def test_training_sees_the_popularity_of_the_examples_and_learns_its_weight(
     assert not np.array_equal(weight, model.query_tower.get_weights()[-1])
 
 
+def test_a_pass_over_some_events_counts_them_in_coordinate_and_probability_alike(
+    data_dir: Path, configure: Configure
+) -> None:
+    """An item drawn once among 200 examples, which has 3 of 1,000 in the whole log or 900."""
+    drawn = np.zeros(65, np.int64)
+    drawn[[1, 2, 3]] = 150, 49, 1
+    batch = next(iter(training_dataset(data_dir, configure(towers=TOWERS))))
+    rows = tf.constant(np.resize([1, 2, 3], len(batch["item"])), tf.int32)
+    batch = {**batch, "item": rows}
+    model = build_model(configure(towers=TOWERS), data_dir)
+    model.draw_from(drawn)
+    # log((n + 1/2) / 200) in the coordinate, log(n / 200) as the probability: what is left is at
+    # most log(1.5) = .41, for the item seen once.
+    left = np.resize(np.log([150.5 / 150, 49.5 / 49, 1.5 / 1]), len(rows))
+    taste = model.item_tower(model.item_table.gather(rows)).numpy()
+    queries = model.query_tower(batch).numpy()[:, :8]
+    corrected = queries @ taste.T / configure(towers=TOWERS).loss.temperature + left
+    corrected[(rows.numpy()[:, None] == rows.numpy()) & ~np.eye(len(rows), dtype=bool)] = -np.inf
+    expected = np.log(np.exp(corrected).sum(axis=1)) - np.diag(corrected)
+    loss = model.losses_of(batch, tf.constant(0, tf.int64), training=False)["main_loss"]
+    np.testing.assert_allclose(float(loss), expected.mean(), rtol=1e-4)
+    # What is served stays the popularity at an instant, whatever a pass drew.
+    served = item_embeddings(build_model(configure(towers=TOWERS), data_dir), model.item_table)
+    np.testing.assert_allclose(
+        item_embeddings(model, model.item_table)[:, -1], served[:, -1], rtol=1e-6
+    )
+
+
+def test_where_probabilities_are_streamed_the_coordinate_stays_that_of_the_log(
+    data_dir: Path, configure: Configure
+) -> None:
+    streamed = {"probabilities": "streamed", "frequency": {"buckets": 512}}
+    config = configure(towers=TOWERS, loss=streamed)
+    model = build_model(config, data_dir)
+    batch = next(iter(training_dataset(data_dir, config)))
+    before = model.losses_of(batch, tf.constant(0, tf.int64), training=False)["main_loss"]
+    model.draw_from(np.arange(65))
+    after = model.losses_of(batch, tf.constant(0, tf.int64), training=False)["main_loss"]
+    np.testing.assert_allclose(before, after)
+
+
 def test_an_item_without_a_row_is_as_popular_as_the_least_popular(
     data_dir: Path, configure: Configure
 ) -> None:
