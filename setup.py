@@ -28,7 +28,13 @@ CORE = [
 
 EXTRAS = {
     "scann": ["scann==1.3.2"],
-    "serving": ["fastapi>=0.110", "httpx>=0.27", "tensorflow-serving-api~=2.16", "uvicorn>=0.29"],
+    "serving": [
+        "fastapi>=0.110",
+        "httpx>=0.27",
+        "python-rapidjson>=1.20",  # TF Serving's own JSON parser
+        "tensorflow-serving-api~=2.16",
+        "uvicorn>=0.29",
+    ],
     "evaluation": ["implicit>=0.7.2,<0.8", "jinja2>=3.1", "matplotlib>=3.8", "threadpoolctl>=3.4"],
     "gcp": [
         "google-cloud-aiplatform>=1.60,<2",

@@ -8,6 +8,7 @@ possible. Source of the rules: tensorflow_serving/util/json_tensor.cc and the RE
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -22,6 +23,10 @@ from serving.status import StatusError, invalid
 Format = Literal["row", "columnar"]
 InputTypes = Mapping[str, tf.DType]
 Arrays = dict[str, np.ndarray[Any, Any]]
+_BLOCK = 1024
+"""Values or rows looked at together; where they are not alike, one after the other."""
+_MAX_RANK = 32
+"""Of an array (NumPy 1)."""
 
 
 @dataclass(frozen=True)
@@ -92,29 +97,37 @@ class _Column:
             expected = _shape_text(self._shape)
             raise invalid(f"Expecting shape {expected} but got: {_shape_text(shape)}")
 
+    def converted(self, values: list[Any]) -> list[Any] | None:
+        """The flat values of several rows, None unless all are like those added before."""
+        return None if self._shape is None else _all_at_once(values, self._shape, self._convert)
+
+    def extend(self, converted: list[Any]) -> None:
+        self._values += converted
+
     def array(self, *batch: int) -> np.ndarray[Any, Any]:
         return to_array(self._values, (*batch, *(self._shape or ())), self._dtype)
 
 
-def _decode_rows(instances: list[Any], types: InputTypes) -> Arrays:
-    if not isinstance(instances[0], dict) and len(types) > 1:
-        raise invalid(
-            "instances is a plain list, but expecting list of objects as multiple "
-            "input tensors required as per tensorinfo_map"
-        )
-    objects = _is_named_row(instances[0])
-    names = sorted(types)
-    columns = {name: _Column(types[name]) for name in (names if objects else names[:1])}
-    for row, instance in enumerate(instances):
+class _Rows:
+    """The instances of a request, by column."""
+
+    def __init__(self, first: Any, types: InputTypes) -> None:
+        self._objects = _is_named_row(first)
+        self._names = sorted(types)
+        used = self._names if self._objects else self._names[:1]
+        self.columns = {name: _Column(types[name]) for name in used}
+
+    def add(self, row: int, instance: Any) -> None:
+        objects, names = self._objects, self._names
         if objects != _is_named_row(instance):
             if objects:
                 raise invalid(f"Expecting object but got list at item {row} of input list")
             raise invalid(f"Expecting value/list but got object at item {row} of input list")
         for name, value in instance.items() if objects else ((names[0], instance),):
             try:
-                if name not in columns:
+                if name not in self.columns:
                     raise invalid(f"JSON object: does not have named input: {name}")
-                columns[name].add(value)
+                self.columns[name].add(value)
             except StatusError as error:
                 key = f" key: {name}" if objects else ""
                 text = f"Failed to process element: {row}{key} of 'instances' list. Error: {error}"
@@ -124,7 +137,40 @@ def _decode_rows(instances: list[Any], types: InputTypes) -> Arrays:
                 f"Failed to process element: {row} of 'instances' list. "
                 f"JSON object: {debug_text(instance)} keys must be equal to: {','.join(names)}"
             )
-    return {name: column.array(len(instances)) for name, column in columns.items()}
+
+    def extend(self, instances: list[Any]) -> bool:
+        """Takes many rows at once; False, and nothing taken, where one of them is not as usual."""
+        by_name = dict.fromkeys(self.columns, instances)
+        if self._objects:
+            if set(map(type, instances)) != {dict} or set(map(len, instances)) != {len(by_name)}:
+                return False
+            try:
+                by_name = {name: [row[name] for row in instances] for name in self.columns}
+            except KeyError:
+                return False
+        columns = [(self.columns[name], values) for name, values in by_name.items()]
+        converted = [column.converted(values) for column, values in columns]
+        if None in converted:
+            return False
+        for (column, _), values in zip(columns, converted, strict=True):
+            column.extend(values or [])
+        return True
+
+
+def _decode_rows(instances: list[Any], types: InputTypes) -> Arrays:
+    if not isinstance(instances[0], dict) and len(types) > 1:
+        raise invalid(
+            "instances is a plain list, but expecting list of objects as multiple "
+            "input tensors required as per tensorinfo_map"
+        )
+    rows = _Rows(instances[0], types)
+    rows.add(0, instances[0])
+    for start in range(1, len(instances), _BLOCK):
+        block = instances[start : start + _BLOCK]
+        if not rows.extend(block):
+            for row, instance in enumerate(block, start):
+                rows.add(row, instance)
+    return {name: column.array(len(instances)) for name, column in rows.columns.items()}
 
 
 def _decode_columns(inputs: Any, types: InputTypes) -> Arrays:
@@ -157,11 +203,25 @@ def _dense_shape(value: Any) -> tuple[int, ...]:
         if not value:
             break
         value = value[0]
+    if len(shape) > _MAX_RANK:
+        raise invalid(f"Expecting at most {_MAX_RANK} dimensions but got: {len(shape)}")
     return tuple(shape)
 
 
 def _shape_text(shape: tuple[int, ...]) -> str:
     return f"[{','.join(map(str, shape))}]"
+
+
+def _all_at_once(values: list[Any], shape: tuple[int, ...], convert: Converter) -> list[Any] | None:
+    """What is in `values`, each of `shape`, flat and converted; None where something departs.
+
+    Level by level, so that the interpreter does a few steps for many values.
+    """
+    for size in shape:
+        if set(map(type, values)) - {list} or set(map(len, values)) - {size}:
+            return None
+        values = list(itertools.chain.from_iterable(values))
+    return convert.many(values)
 
 
 def _fill(
@@ -174,7 +234,7 @@ def _fill(
                 f"JSON Value: {debug_text(value)} found at incorrect level: {level + 1} "
                 f"in the JSON DOM. Expected at level: {rank}"
             )
-        out.append(convert(value))
+        out.append(convert.one(value))
         return
     if level >= rank:
         raise invalid(f"Encountered list at unexpected level: {level} expected < {rank}")
@@ -183,8 +243,14 @@ def _fill(
             f"Encountered list at unexpected size: {len(value)} at level: {level} "
             f"expected size: {shape[level]}"
         )
-    for element in value:
-        _fill(element, level + 1, shape, convert, out)
+    for start in range(0, len(value), _BLOCK):
+        block = value[start : start + _BLOCK]
+        converted = _all_at_once(block, shape[level + 1 :], convert)
+        if converted is not None:
+            out += converted
+            continue
+        for element in block:  # to find the first that departs
+            _fill(element, level + 1, shape, convert, out)
 
 
 def _format_error(value: Any, text: str) -> StatusError:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 import json
+import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -14,8 +14,20 @@ import tensorflow as tf
 from serving.status import StatusError, invalid
 from serving.tensor_json import decimal_text
 
-# Takes one JSON value that is no list; raises StatusError where it does not fit the dtype.
-Converter = Callable[[Any], Any]
+_Many = Callable[[list[Any]], "list[Any] | None"]
+
+
+class Converter(NamedTuple):
+    """The conversion of JSON values that are no lists, for one dtype.
+
+    Attributes:
+      one: takes a value; raises `StatusError` where it does not fit the dtype.
+      many: takes many; None where one of them needs a look of its own.
+    """
+
+    one: Callable[[Any], Any]
+    many: _Many
+
 
 _INT32 = (-(2**31), 2**31 - 1)
 _INTEGER_RANGES: dict[tf.DType, tuple[int, int]] = {
@@ -30,6 +42,7 @@ _INTEGER_RANGES: dict[tf.DType, tuple[int, int]] = {
 }
 _WIDE: dict[tf.DType, Any] = {tf.int8: np.int32, tf.int16: np.int32, tf.uint8: np.int32}
 _DEBUG_CHARACTERS = 256
+_BASE64 = re.compile("[A-Za-z0-9+/]*")
 
 
 def converter(dtype: tf.DType) -> Converter:
@@ -72,16 +85,32 @@ def converter(dtype: tf.DType) -> Converter:
         text = f"Conversion of JSON Value: {debug_text(value)} to type: {type_name}"
         raise StatusError("UNIMPLEMENTED", text)
 
+    def strings(values: list[Any]) -> list[Any] | None:
+        kinds = set(map(type, values))
+        if kinds - {str}:
+            return None if kinds - {str, dict} else [string(value) for value in values]
+        return [value.encode("utf-8", "surrogateescape") for value in values]
+
+    def integers(values: list[Any]) -> list[Any] | None:
+        fits = not set(map(type, values)) - {int}
+        return (
+            values if fits and (not values or low <= min(values) <= max(values) <= high) else None
+        )
+
+    def of_types(*types: type) -> _Many:
+        return lambda values: None if set(map(type, values)) - {*types} else values
+
     low, high = _INTEGER_RANGES.get(dtype, (0, 0))
     if dtype in _INTEGER_RANGES:
-        return integer
-    by_dtype: dict[tf.DType, Converter] = {
-        tf.string: string,
-        tf.bool: boolean,
-        tf.float32: decimal,
-        tf.float64: decimal,
+        return Converter(integer, integers)
+    decimals = Converter(decimal, of_types(int, float))
+    by_dtype = {
+        tf.string: Converter(string, strings),
+        tf.bool: Converter(boolean, of_types(bool)),
+        tf.float32: decimals,
+        tf.float64: decimals,
     }
-    return by_dtype.get(dtype, unsupported)
+    return by_dtype.get(dtype, Converter(unsupported, of_types()))
 
 
 def to_array(values: list[Any], shape: tuple[int, ...], dtype: tf.DType) -> np.ndarray[Any, Any]:
@@ -104,11 +133,13 @@ def is_base64(value: Any) -> bool:
 def _decode_base64(value: dict[str, Any]) -> bytes:
     if not is_base64(value):
         raise invalid(f"JSON Value: {debug_text(value)} not formatted correctly for base64 data")
-    text = "".join(value["b64"].split()).rstrip("=")  # padding is optional there
-    try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        raise invalid("Unable to base64 decode") from None
+    text = value["b64"]
+    if not _BASE64.fullmatch(text):
+        text = "".join(text.split())
+    text = text.rstrip("=")  # padding is optional there
+    if not _BASE64.fullmatch(text) or len(text) % 4 == 1:
+        raise invalid("Unable to base64 decode")
+    return binascii.a2b_base64(text + "=" * (-len(text) % 4))
 
 
 def debug_text(value: Any) -> str:

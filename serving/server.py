@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -52,11 +53,15 @@ def serve(
         # The slow imports come after everything that can be wrong with the arguments.
         uvicorn = require("uvicorn", "serving")
         require("fastapi", "serving")
+        require("rapidjson", "serving")
         from serving.rest import create_app
 
         versions = ModelVersions(export_dir, model_name, poll_seconds=poll_seconds)
         try:
             versions.start()
+            # What TensorFlow's modules hold stays: looking through it for garbage again and again
+            # took longer than reading a large request.
+            gc.freeze()
             app = create_app({versions.name: versions})
             config = uvicorn.Config(
                 app,
