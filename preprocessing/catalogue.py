@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from preprocessing.columns import raw_features, strings
+from preprocessing.columns import column_of, raw_features
 from preprocessing.config import DataConfig, TableConfig
 from preprocessing.features import FeatureList, Side
 from preprocessing.row_outcomes import RowOutcomes, Rows
+from preprocessing.scalars import key_reasons, keys, reading, strings
 
 KEY = {Side.ITEM: "item", Side.QUERY: "user"}
 PLACE = UNIT, NUMBER, LINE = "_unit", "_number", "_line"
@@ -41,21 +42,13 @@ def canonical(
     """Key (large_string), title of items, raw feature columns and the place of the rows that are kept."""
     columns = features.item_columns if side is Side.ITEM else features.query_columns.of(Side.QUERY)
     batch = rows.batch
-    key = strings(batch.column(batch.schema.get_field_index(table_of(data, side)[1])))
+    name = table_of(data, side)[1]
+    with reading(rows.path, name, f"key of {KEY[side]}s"):
+        key, faults = keys(column_of(batch, name))
     arrays: dict[str, pa.Array] = {KEY[side]: key}
     if side is Side.ITEM:
-        parts = [
-            pc.fill_null(strings(batch.column(batch.schema.get_field_index(c))), "")
-            for c in data.item_title
-        ]
-        titles = (
-            pc.binary_join_element_wise(*parts, pa.scalar(", ", pa.large_string()))
-            if parts
-            else key
-        )
-        whole = pc.replace_substring_regex(pc.fill_null(titles, ""), r"(, )+", ", ")  # gaps
-        arrays["title"] = pc.utf8_trim(whole, ", ")
-    raw = raw_features(batch, columns)
+        arrays["title"] = _titles(rows, data.item_title) if data.item_title else key
+    raw = raw_features(batch, columns, rows.path)
     arrays |= raw.columns
     arrays[UNIT] = pa.array(np.full(len(key), rows.ordinal), pa.int32())
     arrays[NUMBER] = pa.array(rows.numbers, pa.int64())
@@ -64,10 +57,22 @@ def canonical(
         if rows.lines is not None
         else pa.nulls(len(key), pa.int64())
     )
-    missing = pc.is_null(key).to_numpy(zero_copy_only=False)
-    keep = outcomes.settle(rows, {f"missing {KEY[side]}": missing, **raw.rejected}, noted=raw.noted)
+    rejected = {**key_reasons(KEY[side], faults), **raw.rejected}
+    keep = outcomes.settle(rows, rejected, noted=raw.noted)
     kept = pa.RecordBatch.from_arrays(list(arrays.values()), list(arrays))
     return kept.filter(pa.array(keep))
+
+
+def _titles(rows: Rows, columns: list[str]) -> pa.Array:
+    """The columns joined by commas, on one line and without gaps."""
+    parts = []
+    for name in columns:
+        with reading(rows.path, name, "title"):
+            parts.append(pc.fill_null(strings(column_of(rows.batch, name)), ""))
+    joined = pc.binary_join_element_wise(*parts, pa.scalar(", ", pa.large_string()))
+    for pattern, instead in ((r"[\s\x00]+", " "), (r"(, )+", ", ")):
+        joined = pc.replace_substring_regex(joined, pattern, instead)
+    return pc.utf8_trim(joined, ", ")
 
 
 def distinct(table: pa.Table, key: str) -> pa.Table:

@@ -1,18 +1,30 @@
-"""Turns a source's Arrow columns into keys, times, numbers and raw features, without a Python loop over rows."""
+"""Turns a source's Arrow columns into raw features, without a Python loop over rows; each row stands for itself."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from preprocessing.features import Feature, FeatureList, Kind
 from preprocessing.row_outcomes import Masks
+from preprocessing.scalars import (
+    UnreadableType,
+    is_list,
+    lists,
+    numbers,
+    plain,
+    reading,
+    strings,
+    true,
+)
+
+NO_NUMBER = "{}: not a number of a magnitude below 2^63, taken as missing"
+UNALIGNED = "{}: weights that do not fit the values, all taken as 1"
+NEGATIVE = "{}: a weight below 0, taken as 0"
 
 
 @dataclass(frozen=True)
@@ -24,88 +36,34 @@ class RawFeatures:
     noted: Masks = field(default_factory=dict)
 
 
-def strings(column: pa.Array) -> pa.Array:
-    """Values as large_string; empty text becomes null, whole floats lose their '.0'.
+def raw_features(batch: pa.RecordBatch, features: FeatureList, place: str) -> RawFeatures:
+    """The raw columns (see ``preprocessing.schema``) of the features that a source batch carries.
 
     Args:
-      column: any scalar column [rows], or lists of which the first value counts.
+      batch: source columns.
+      features: those to read.
+      place: of the batch, for errors.
+
+    Raises:
+      LongtailError: a column is of a type that cannot be read so; names place and column.
     """
-    column = scalars(column)
-    if pa.types.is_floating(column.type):
-        whole = (
-            pc.fill_null(pc.equal(column, pc.floor(column)), True)
-            .to_numpy(zero_copy_only=False)
-            .all()
-        )
-        column = (
-            column.cast(pa.int64()) if whole and not pc.any(pc.is_nan(column)).as_py() else column
-        )
-    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
-        column = column.cast(pa.large_string())
-    text = column.cast(pa.large_string())
-    return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.large_string()), text)
-
-
-def scalars(column: pa.Array) -> pa.Array:
-    """The first value of each list; scalar and dictionary columns as they are."""
-    if isinstance(column, pa.ChunkedArray):
-        column = column.combine_chunks()
-    if pa.types.is_dictionary(column.type):
-        return column.dictionary_decode()
-    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
-        lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
-        starts = np.concatenate([[0], np.cumsum(lengths)])[:-1]
-        return column.flatten().take(pa.array(starts, pa.int64(), mask=lengths == 0))
-    return column
-
-
-def numbers(column: pa.Array) -> NDArray[Any]:
-    """Values as float64 [rows]; missing and unparsable ones are NaN."""
-    values = pd.to_numeric(scalars(column).to_pandas(), errors="coerce")
-    return np.asarray(values, np.float64)
-
-
-def microseconds(column: pa.Array, text_format: str | None) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Times as int64 microseconds since 1970 [rows], and a mask [rows] of those that could be read.
-
-    Numbers are seconds; text is ISO 8601 or of ``text_format``; times without a zone are UTC.
-    """
-    column = scalars(column)
-    if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
-        valid = pc.is_valid(column).to_numpy(zero_copy_only=False)
-        times = column.cast(pa.timestamp("us", getattr(column.type, "tz", None)), safe=False)
-        return pc.fill_null(times.cast(pa.int64()), 0).to_numpy(zero_copy_only=False), valid
-    seconds = numbers(column) if text_format is None else np.full(len(column), np.nan)
-    finite = np.isfinite(seconds) & (np.abs(np.nan_to_num(seconds)) < 2**40)
-    result = np.where(finite, np.nan_to_num(seconds) * 1e6, 0).astype(np.int64)
-    if (
-        not finite.all()
-        and not pa.types.is_floating(column.type)
-        and not pa.types.is_integer(column.type)
-    ):
-        rest = np.flatnonzero(~finite)
-        text = column.take(pa.array(rest)).to_pandas()
-        parsed = pd.to_datetime(text, format=text_format, errors="coerce", utc=True)
-        good = parsed.notna().to_numpy()
-        stamps = parsed.dt.tz_localize(None).to_numpy("datetime64[us]").astype(np.int64)
-        result[rest[good]] = stamps[good]
-        finite[rest[good]] = True
-    return result, finite
-
-
-def raw_features(batch: pa.RecordBatch, features: FeatureList) -> RawFeatures:
-    """The raw columns (see ``preprocessing.schema``) of the features that a source batch carries."""
     raw: dict[str, pa.Array] = {}
+    notes: dict[str, NDArray[np.bool_]] = {}
     for feature in features:
-        column = _column(batch, feature.source)
-        if feature.kind is Kind.NUMERIC:
-            values = numbers(column)
-            raw[feature.name] = _lists(pa.array(values, pa.float32(), mask=~np.isfinite(values)))
-        elif feature.kind is Kind.MULTI:
-            raw.update(_multi(batch, feature, column))
-        else:
-            raw[feature.name] = _lists(strings(column).cast(pa.large_binary()))
-    return RawFeatures(raw)
+        column = column_of(batch, feature.source)
+        with reading(place, feature.source, f"feature of kind '{feature.kind.value}'"):
+            if feature.kind is Kind.NUMERIC:
+                values, bad = numbers(column)
+                raw[feature.name] = _singles(pa.array(values, pa.float32(), mask=np.isnan(values)))
+                notes[NO_NUMBER.format(feature.name)] = bad
+            elif feature.kind is Kind.MULTI:
+                weights = feature.weights_column and column_of(batch, feature.weights_column)
+                columns, told = _multi(feature, column, weights, place)
+                raw |= columns
+                notes |= told
+            else:
+                raw[feature.name] = _singles(strings(column).cast(pa.large_binary()))
+    return RawFeatures(raw, noted={why: rows for why, rows in notes.items() if rows.any()})
 
 
 def arrow_schema(features: FeatureList) -> pa.Schema:
@@ -129,51 +87,63 @@ def empty_lists(rows: int, value: pa.DataType) -> pa.Array:
     )
 
 
-def _multi(batch: pa.RecordBatch, feature: Feature, column: pa.Array) -> dict[str, pa.Array]:
-    values = _split(column, feature)
-    raw = {feature.name: values}
-    if feature.weights_name and feature.weights_column:
-        weights = _split(_column(batch, feature.weights_column), feature)
-        flat = numbers(weights.flatten())
-        aligned = np.array_equal(weights.offsets.to_numpy(), values.offsets.to_numpy())
-        if not aligned:
-            weights, flat = values, np.ones(len(values.flatten()))
-        positive = np.where(np.isfinite(flat) & (flat > 0), flat, 0.0)
-        raw[feature.weights_name] = pa.LargeListArray.from_arrays(
-            weights.offsets, pa.array(positive, pa.float32())
-        )
-    return raw
+def column_of(batch: pa.RecordBatch, name: str) -> pa.Array:
+    """The column of that name."""
+    return batch.column(batch.schema.get_field_index(name))
 
 
-def _split(column: pa.Array, feature: Feature) -> pa.Array:
-    """Lists of at most ``max_length`` non-empty values."""
-    if isinstance(column, pa.ChunkedArray):
-        column = column.combine_chunks()
-    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
-        lists = column
-    else:
-        lists = pc.split_pattern(pc.fill_null(strings(column), ""), feature.separator)
-    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
-    rows = np.repeat(np.arange(len(lists)), lengths)
-    flat = pc.utf8_trim_whitespace(lists.flatten().cast(pa.large_string()))
-    kept = pc.fill_null(pc.greater(pc.utf8_length(flat), 0), False).to_numpy(zero_copy_only=False)
-    place = np.cumsum(kept) - 1
-    first = np.full(len(lists), np.iinfo(np.int64).max)
-    np.minimum.at(first, rows[kept], place[kept])
-    kept &= (place - first[rows]) < feature.max_length
-    counts = np.bincount(rows[kept], minlength=len(lists))
+def _multi(
+    feature: Feature, column: pa.Array, weights_column: pa.Array | None, place: str
+) -> tuple[dict[str, pa.Array], Masks]:
+    """Values and weights are paired before empty values are dropped and the rest is cut to ``max_length``."""
+    lengths, flat = _cells(column, feature.separator)
+    texts = pc.utf8_trim_whitespace(strings(flat))
+    rows = np.repeat(np.arange(len(lengths)), lengths)
+    kept = true(pc.is_valid(texts))
+    rank = np.cumsum(kept) - 1  # of a value among those of all rows
+    first = np.full(len(lengths), np.iinfo(np.int64).max)
+    np.minimum.at(first, rows[kept], rank[kept])
+    kept &= (rank - first[rows]) < feature.max_length
+    counts = np.bincount(rows[kept], minlength=len(lengths))
     offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int64())
-    return pa.LargeListArray.from_arrays(
-        offsets, flat.filter(pa.array(kept)).cast(pa.large_binary())
+    values = texts.filter(pa.array(kept)).cast(pa.large_binary())
+    raw = {feature.name: pa.LargeListArray.from_arrays(offsets, values)}
+    if weights_column is None or not feature.weights_name:
+        return raw, {}
+    with reading(place, str(feature.weights_column), "weight"):
+        own_lengths, own = _cells(weights_column, feature.separator)
+        weights, _ = numbers(own)
+    fits = own_lengths == lengths
+    paired = np.ones(len(flat))
+    paired[fits[rows]] = weights[np.repeat(fits, own_lengths)]
+    unusable = np.bincount(rows[kept & np.isnan(paired)], minlength=len(lengths)) > 0
+    uneven = unusable | (~fits & (counts > 0))
+    paired[uneven[rows]] = 1.0
+    below = kept & (paired < 0)
+    raw[feature.weights_name] = pa.LargeListArray.from_arrays(
+        offsets, pa.array(np.maximum(paired, 0.0)[kept], pa.float32())
     )
+    negative = np.bincount(rows[below], minlength=len(lengths)) > 0
+    return raw, {
+        UNALIGNED.format(feature.name): uneven,
+        NEGATIVE.format(feature.name): negative,
+    }
 
 
-def _lists(values: pa.Array) -> pa.Array:
+def _cells(column: pa.Array, separator: str) -> tuple[NDArray[np.int64], pa.Array]:
+    """How many values each row holds, and the values: of a list, of text cut at the separator, or a single one."""
+    column = plain(column)
+    if is_list(column.type):
+        lengths, flat = lists(column)
+        if is_list(flat.type):
+            raise UnreadableType(column.type, "lists of single values")
+        return lengths, flat
+    texts = strings(column)
+    return lists(pc.split_pattern(texts, separator))
+
+
+def _singles(values: pa.Array) -> pa.Array:
     """Single values as lists of one, missing ones as empty lists."""
     valid = pc.is_valid(values).to_numpy(zero_copy_only=False)
     offsets = pa.array(np.concatenate([[0], np.cumsum(valid)]), pa.int64())
     return pa.LargeListArray.from_arrays(offsets, values.drop_null())
-
-
-def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
-    return batch.column(batch.schema.get_field_index(name))

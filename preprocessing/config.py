@@ -2,17 +2,44 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated, Literal
+from datetime import date, datetime, time, timedelta, timezone
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+import pyarrow as pa
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from preprocessing.features import Feature, FeatureList, Section, Side, checked_features
+from preprocessing.times import TimeUnit, iso_8601
 
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 Format = Literal["csv", "parquet", "tfrecord", "bigquery"]
 AS_OF = ("validation", "test", "now")
 """Instants of which `recent_<name>` counts are kept: both splits' starts and the end of the log."""
+
+
+def _instant(value: Any) -> datetime:
+    """An instant in UTC; a number is refused, since its unit would have to be guessed."""
+    if isinstance(value, datetime):
+        return (
+            value.astimezone(timezone.utc) if value.tzinfo else value.replace(tzinfo=timezone.utc)
+        )
+    if isinstance(value, date):
+        return datetime.combine(value, time(), timezone.utc)
+    if isinstance(value, str):
+        micros, valid = iso_8601(pa.array([value.strip()], pa.large_string()))
+        if valid[0]:
+            return datetime.fromtimestamp(0, timezone.utc) + timedelta(microseconds=int(micros[0]))
+    raise ValueError("expected a time in ISO 8601, such as 2024-03-05T00:00:00+09:00")
+
+
+Instant = Annotated[datetime, BeforeValidator(_instant)]
 
 
 class TableConfig(Section):
@@ -79,8 +106,14 @@ class DataConfig(Section):
         default_factory=list, description="columns of the item table shown to people"
     )
     timestamp_format: str | None = Field(
+        None, description="strptime format of times as text, default: ISO 8601"
+    )
+    timestamp_unit: TimeUnit | None = Field(
         None,
-        description="strptime format of text times, default: numbers are seconds, text is ISO 8601",
+        description="of times as numbers: s, ms, us or ns since 1970, or date (20240105); default: s",
+    )
+    any_time_range: bool = Field(
+        False, description="accept a log before 1980, in the future or of two minutes"
     )
     min_reward: float | None = Field(
         None, description="interactions with a lower reward are no positives"
@@ -94,6 +127,19 @@ class DataConfig(Section):
     def refused_column(self) -> str | None:
         """The column that tells refusals, None where there are none."""
         return (self.refused.column or self.columns.reward) if self.refused else None
+
+    @model_validator(mode="after")
+    def _check_times(self) -> DataConfig:
+        if self.timestamp_format is not None and self.timestamp_unit is not None:
+            raise ValueError(
+                "expected timestamp_format (of text) or timestamp_unit (of numbers), received both"
+            )
+        if "%Z" in (self.timestamp_format or ""):
+            raise ValueError(
+                "timestamp_format: names of zones (%Z) are ambiguous; expected %z, an offset such as +0900, or the "
+                "name as plain text where it is always UTC"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check(self) -> DataConfig:
@@ -118,12 +164,13 @@ class SplitConfig(Section):
     method: Literal["global_time", "leave_one_out", "column"] = "global_time"
     validation: Fraction = 0.05
     test: Fraction = 0.1
-    validation_from: datetime | None = Field(
+    validation_from: Instant | None = Field(
         None, description="global_time: instant instead of a fraction"
     )
-    test_from: datetime | None = Field(
+    test_from: Instant | None = Field(
         None, description="global_time: instant instead of a fraction"
     )
+    allow_empty: bool = Field(False, description="accept a validation or test without interactions")
 
     @model_validator(mode="after")
     def _check(self) -> SplitConfig:
@@ -148,11 +195,9 @@ class PreprocessConfig(Section):
         "all", description="train on all interactions, or on the first of each user with an item"
     )
     min_item_count: PositiveInt = Field(
-        1, description="items with fewer training interactions do not train"
+        1, description="items with fewer interactions are dropped from the log"
     )
-    min_user_count: PositiveInt = Field(
-        1, description="users with fewer training interactions do not train"
-    )
+    min_user_count: PositiveInt = Field(1, description="users with fewer interactions are dropped")
     half_life_days: PositiveFloat = Field(
         30.0, description="recent counts of items: an event weighs 2^(-age / half-life)"
     )

@@ -14,7 +14,7 @@ FORMAT = 3
 """Rises with every change to what the same configuration writes to ``data/``, changes of a default among them."""
 _HARMLESS = {
     # Where rows come from, which later steps do not read, and how they are cut into work.
-    "data": {"dataset", "interactions", "items", "users", "reward_weights"},
+    "data": {"dataset", "interactions", "items", "users", "reward_weights", "any_time_range"},
     "preprocess": {
         "max_rejected_fraction",
         "rows_per_partition",
@@ -23,7 +23,7 @@ _HARMLESS = {
         "beam_options",
     },
 }
-_HISTORIES = "histories"
+_HISTORIES, _WEIGHTS = "histories", "rewards as weights"
 
 
 def settings(config: DataSections) -> dict[str, Any]:
@@ -44,6 +44,7 @@ def settings(config: DataSections) -> dict[str, Any]:
         "preprocess": fingerprint(sections.get("preprocess", {})),
         "features": fingerprint(columns),
         _HISTORIES: features.history_length,
+        _WEIGHTS: config.data.reward_weights,
     }
 
 
@@ -92,6 +93,8 @@ def require_settings(manifest: dict[str, Any], config: DataSections, place: str)
     other = sorted(name for name in wanted if made.get(name) != wanted[name])
     if _HISTORIES in other and made.get(_HISTORIES, 0) > wanted[_HISTORIES]:
         other.remove(_HISTORIES)  # longer ones are cut
+    if _WEIGHTS in other and made.get(_WEIGHTS):
+        other.remove(_WEIGHTS)  # without rewards below 0 they do as they are
     if other:
         raise LongtailError(
             f"{place}: expected data made with the settings of this configuration, received some "

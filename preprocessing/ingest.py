@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from preprocessing.columns import microseconds, numbers, raw_features, strings
+from preprocessing.columns import column_of, raw_features
 from preprocessing.config import DataSections
 from preprocessing.features import FeatureList, Side
 from preprocessing.key_rows import KeyRows
 from preprocessing.row_outcomes import RowOutcomes, Rows
+from preprocessing.scalars import key_reasons, keys, numbers, reading, strings
+from preprocessing.times import microseconds
 
 SPLITS = ("train", "validation", "test")
 _HASH_RANGE = 1 << 20
@@ -54,43 +57,57 @@ def canonical(
     Returns:
       Of the rows that are kept: user (large_string), item (int32 row), time (int64 microseconds), reward (float32),
       order (int64), split (int8, -1 where the method decides later), refused (bool) and the raw context features.
+
+    Raises:
+      LongtailError: a column is of a type that cannot be read as what it is.
     """
     columns, batch = config.data.columns, rows.batch
 
-    def field(name: str) -> pa.Array:
-        return batch.column(batch.schema.get_field_index(name))
+    def read(name: str, role: str, function: Callable[..., Any], *more: Any) -> Any:
+        with reading(rows.path, name, role):
+            return function(column_of(batch, name), *more)
 
-    users, items = strings(field(columns.user)), strings(field(columns.item))
-    times, readable = microseconds(field(columns.timestamp), config.data.timestamp_format)
-    rewards = numbers(field(columns.reward)) if columns.reward else np.ones(batch.num_rows)
+    users, user_faults = read(columns.user, "key of a user", keys)
+    items, item_faults = read(columns.item, "key of an item", keys)
+    settings = config.data.timestamp_format, config.data.timestamp_unit or "s"
+    times, readable = read(columns.timestamp, "time", microseconds, *settings)
+    rewards = np.ones(batch.num_rows)
+    if columns.reward:
+        rewards, _ = read(columns.reward, "reward", numbers)
     found = item_rows.find(items) + 1
-    split = (
-        _split_codes(field(columns.split))
-        if columns.split
-        else np.full(batch.num_rows, -1, np.int8)
-    )
+    split = np.full(batch.num_rows, -1, np.int8)
+    if columns.split:
+        split = read(columns.split, "split", _split_codes)
 
     refused, judged = np.zeros(batch.num_rows, bool), np.ones(batch.num_rows, bool)
     if config.data.refused and config.data.refused_column:
         name = config.data.refused_column
-        verdicts = rewards if name == columns.reward else numbers(field(name))
+        verdicts = rewards if name == columns.reward else read(name, "refusal", numbers)[0]
         refused, judged = verdicts <= config.data.refused.at_most, np.isfinite(verdicts)
+    low = np.zeros(batch.num_rows, bool)
+    if config.data.min_reward is not None:
+        low = ~refused & (rewards < config.data.min_reward)
 
-    raw = raw_features(batch, context_features(config))
+    raw = raw_features(batch, context_features(config), rows.path)
     rejected = {
-        "missing user": pc.is_null(users).to_numpy(zero_copy_only=False),
-        "missing item": pc.is_null(items).to_numpy(zero_copy_only=False),
+        **key_reasons("user", user_faults),
+        **key_reasons("item", item_faults),
         "unknown item": found == 0,
         "unparsable time": ~readable,
-        "reward is not a number": ~np.isfinite(rewards),
+        "reward is not a number": np.isnan(rewards),
         # Of refusals the split is not read: training carries those of its period.
         "unknown split": ~refused & (split == -2),
         "refusal is not a number": ~judged,
         **raw.rejected,
     }
+    if config.data.reward_weights:
+        # As a weight it would train away from the positive, without bound.
+        rejected["negative reward, where data.reward_weights is true"] = (
+            ~refused & ~low & (rewards < 0)
+        )
     set_aside = {}
     if config.data.min_reward is not None:
-        set_aside["below_min_reward"] = ~refused & (rewards < config.data.min_reward)
+        set_aside["below_min_reward"] = low
     if config.preprocess.sample_users is not None:
         hashed = user_hash(pc.fill_null(users, "")) >> np.uint64(20)
         set_aside["not_sampled"] = (
@@ -114,7 +131,7 @@ def canonical(
 
 def _split_codes(column: pa.Array) -> NDArray[Any]:
     """0, 1, 2 for train, validation, test; -2 for anything else."""
-    names = pc.utf8_lower(pc.fill_null(strings(column), ""))
+    names = pc.utf8_trim_whitespace(pc.utf8_lower(pc.fill_null(strings(column), "")))
     names = pc.replace_with_mask(
         names,
         pc.is_in(names, pa.array(["valid", "val"], pa.large_string())),

@@ -21,13 +21,15 @@ _COMPACT_AT = 64
 
 def codes(column: pa.Array) -> NDArray[Any]:
     """One int64 code a row [rows]: the index, the first of several, or the half-sigma bin of a z-score."""
-    lengths = np.diff(column.offsets.to_numpy())
-    first = np.asarray(column.values)[
-        np.minimum(column.offsets.to_numpy()[:-1], max(len(column.values) - 1, 0))
-    ]
+    # A row without a value has the code 0, and a batch may be without any.
+    offsets = column.offsets.to_numpy()
+    found = np.zeros(len(column), np.int64)
+    has_value = np.diff(offsets) > 0
+    first = np.asarray(column.values)[offsets[:-1][has_value]]
     if pa.types.is_floating(column.type.value_type):
         first = np.digitize(first, _BINS) + 1
-    return np.where(lengths > 0, first, 0).astype(np.int64)
+    found[has_value] = first
+    return found
 
 
 def from_counts(joint: Counts, left: Counts, right: Counts) -> float:

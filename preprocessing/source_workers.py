@@ -15,13 +15,13 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import TaggedOutput
 
 from preprocessing import catalogue, ingest
-from preprocessing.columns import strings
 from preprocessing.config import DataSections
 from preprocessing.features import Side
 from preprocessing.item_counts import LogStatistics
 from preprocessing.key_rows import KeyRows
 from preprocessing.readers import Unit, read_unit
 from preprocessing.row_outcomes import ITEMS, LOG, USERS, RowOutcomes
+from preprocessing.scalars import keys, reading
 from preprocessing.shuffle import PartitionWriter, Piece, read_pieces
 
 STATISTICS, OUTCOMES = "statistics", "outcomes"
@@ -81,8 +81,9 @@ class CollectItems(beam.DoFn):
         found: dict[str, None] = {}
         outcomes = RowOutcomes(LOG)
         for rows in read_unit(unit, [column], self._config.preprocess.batch_rows, outcomes):
-            keys = strings(rows.batch.column(0)).drop_null().unique()
-            found.update(dict.fromkeys(keys.to_pylist()))
+            with reading(rows.path, column, "key of an item"):
+                good, _ = keys(rows.batch.column(0))
+            found.update(dict.fromkeys(good.drop_null().unique().to_pylist()))
             outcomes.rows += rows.batch.num_rows
         yield unit.ordinal, list(found), outcomes.rows
 
@@ -123,3 +124,5 @@ class IngestLog(beam.DoFn):
         statistics.counters["refused"] += interactions.num_rows - counted.num_rows
         statistics.counters["interactions"] += counted.num_rows
         statistics.times.add(np.asarray(counted.column(2)))
+        if self._config.preprocess.min_item_count > 1:
+            statistics.count_items("log", np.asarray(counted.column(1)), len(self._items) + 1)

@@ -9,8 +9,13 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from preprocessing.features import Feature, FeatureList, Kind
+from preprocessing.scalars import LIMIT
 
 Tensors = dict[str, Any]
+MAX_Z = 100.0
+"""Among n values the largest z-score is at most sqrt(n - 1): nothing is cut below 10,000 values."""
+_ROUNDING = 1e-9
+"""A deviation below this share of the mean is what rounding leaves of equal values; float32 resolves 6e-8."""
 ID_WEIGHT = "id_weight"
 """Raw column of the items: training examples with this item, by which the ids' vocabulary is ordered and cut."""
 
@@ -80,11 +85,29 @@ def _vocabulary(feature: Feature, values: tf.SparseTensor, weights: tf.Tensor | 
 
 
 def _numeric(feature: Feature, raw: tf.SparseTensor) -> tf.Tensor:
+    # What a request holds is checked here as the sources are by ``scalars.numbers``; NaN compares as false.
+    raw = tf.sparse.retain(raw, tf.abs(raw.values) < LIMIT)
     if feature.buckets:
         bucket = tft.bucketize(raw, feature.buckets)
         shifted = tf.SparseTensor(bucket.indices, bucket.values + 1, bucket.dense_shape)
         return _first(shifted, tf.constant(0, tf.int64))
-    return _first(tft.scale_to_z_score(raw), tf.constant(0.0))
+    return _first(_z_score(raw), tf.constant(0.0))
+
+
+def _z_score(raw: tf.SparseTensor) -> tf.SparseTensor:
+    """(x - mean) / standard deviation, at most ``MAX_Z`` from 0; 0 for a feature of one value.
+
+    Moments in float64: squares of large float32 would overflow, and the mean of equal values would not be theirs.
+    """
+    values = tf.cast(raw.values, tf.float64)
+    wide = tf.SparseTensor(raw.indices, values, raw.dense_shape)
+    mean, variance = tft.mean(wide, output_dtype=tf.float64), tft.var(wide, output_dtype=tf.float64)
+    deviation = tf.sqrt(variance)
+    scores = tf.math.divide_no_nan(values - mean, deviation)
+    scores = tf.where(deviation > _ROUNDING * tf.abs(mean), scores, tf.zeros_like(scores))
+    return tf.SparseTensor(
+        raw.indices, tf.cast(tf.clip_by_value(scores, -MAX_Z, MAX_Z), tf.float32), raw.dense_shape
+    )
 
 
 def _tokens(raw: tf.SparseTensor, max_length: int) -> tf.SparseTensor:

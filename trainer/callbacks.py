@@ -110,11 +110,12 @@ class ValidationRecall(keras.callbacks.Callback):
             self.figures[monitor],
             self._train.patience,
         )
-        mark = (
-            "best so far"
-            if is_best
-            else f"best {state.progress.best:.4f} at step {state.progress.best_step}"
-        )
+        if math.isnan(self.figures[monitor]):
+            mark = "nobody has a target: the newest weights are kept, whatever they are worth"
+        elif is_best:
+            mark = "best so far"
+        else:
+            mark = f"best {state.progress.best:.4f} at step {state.progress.best_step}"
         self._console.print(
             f"  epoch {entry['epoch']:g}  {monitor} {self.figures[monitor]:.4f}  ({mark}) "
             f"[dim]{seconds:.1f} s[/dim]",

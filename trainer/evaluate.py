@@ -188,8 +188,17 @@ def collect(
 
 
 def read_split(data_dir: Path, name: str, num_items: int) -> QuerySplit:
-    """The queries of a split, their targets and what the users had seen, for `protocol`."""
+    """The queries of a split, their targets and what the users had seen, for `protocol`.
+
+    Raises:
+      LongtailError: of test, nobody has a target: there is nothing to judge a model by.
+    """
     queries = evaluation_queries(data_dir, name)
+    if name == "test" and not len(queries.targets.values):
+        raise LongtailError(
+            f"{data_dir}: nobody of the split 'test' has a target, so nothing can be measured: set "
+            "preprocess.split so that test holds interactions and run preprocess again"
+        )
     users = np.arange(len(queries))
     wanted = np.repeat(users, np.diff(queries.targets.row_splits))
     had = np.repeat(users, np.diff(queries.seen.row_splits))

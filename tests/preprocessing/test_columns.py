@@ -1,70 +1,154 @@
-"""Source columns to keys, times, numbers and raw lists."""
+"""Source columns to raw features: every row for itself, missing values in every dress."""
 
 from __future__ import annotations
 
+from decimal import Decimal
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from preprocessing.columns import microseconds, numbers, raw_features, scalars, strings
+from preprocessing.columns import NEGATIVE, NO_NUMBER, UNALIGNED, raw_features
+from preprocessing.errors import LongtailError
 from preprocessing.features import Feature, FeatureList
 
-
-def test_keys_are_text_whatever_the_source_type() -> None:
-    assert strings(pa.array([12, None])).to_pylist() == ["12", None]
-    assert strings(pa.array([12.0, None])).to_pylist() == ["12", None]
-    assert strings(pa.array([1.5])).to_pylist() == ["1.5"]
-    assert strings(pa.array(["a", "", None])).to_pylist() == ["a", None, None]
-    assert strings(pa.array([b"a"])).to_pylist() == ["a"]
-    assert strings(pa.array(["x", "x"]).dictionary_encode()).to_pylist() == ["x", "x"]
+TAGS = Feature(name="tags", side="item", kind="multi", max_length=2, weights_column="w")
 
 
-def test_the_first_of_a_list_counts_and_an_empty_list_is_missing() -> None:
-    assert scalars(pa.array([[1, 2], [], None, [3]])).to_pylist() == [1, None, None, 3]
+def raw(columns: dict[str, Any], *features: Feature) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Columns as lists, and the places of the rows that are noted by reason."""
+    arrays = [each if isinstance(each, pa.Array) else pa.array(each) for each in columns.values()]
+    batch = pa.RecordBatch.from_arrays(arrays, list(columns))
+    found = raw_features(batch, FeatureList(features), "file")
+    assert not found.rejected
+    noted = {reason: np.flatnonzero(rows).tolist() for reason, rows in found.noted.items()}
+    return {name: column.to_pylist() for name, column in found.columns.items()}, noted
 
 
-def test_unparsable_numbers_are_nan() -> None:
-    assert numbers(pa.array(["1.5", "x", None]))[0] == 1.5
-    assert np.isnan(numbers(pa.array(["1.5", "x", None]))[1:]).all()
-
-
-def test_times_of_every_kind() -> None:
-    second = 1_000_000
-    seconds, valid = microseconds(pa.array(["5", "nonsense", None]), None)
-    assert seconds[0] == 5 * second and valid.tolist() == [True, False, False]
-    iso, valid = microseconds(pa.array(["1970-01-01T00:00:05Z", "1970-01-01 00:00:06"]), None)
-    assert iso.tolist() == [5 * second, 6 * second] and valid.all()
-    given, valid = microseconds(pa.array(["02/01/1970", "31/31/1970"]), "%d/%m/%Y")
-    assert given[0] == 86_400 * second and valid.tolist() == [True, False]
-    stamps, valid = microseconds(pa.array([7, None], pa.timestamp("s")), None)
-    assert stamps[0] == 7 * second and valid.tolist() == [True, False]
-    whole, valid = microseconds(pa.array([978300760.0, np.nan]), None)
-    assert whole[0] == 978300760 * second and valid.tolist() == [True, False]
-
-
-def test_multi_valued_cells_are_split_trimmed_cut_and_weighted() -> None:
-    tags = Feature(name="tags", side="item", kind="multi", max_length=2, weights_column="w")
-    batch = pa.record_batch(
-        [pa.array(["a| b |c", "", None, "|d"]), pa.array(["1|2|3", "", None, "9"])], ["tags", "w"]
+def test_cells_are_split_trimmed_cut_and_weighted() -> None:
+    columns, noted = raw(
+        {"tags": ["a| b |c", "", None, "|d"], "w": ["1|2|3", "", None, "9|8"]}, TAGS
     )
-    raw = raw_features(batch, FeatureList((tags,))).columns
-    assert raw["tags"].to_pylist() == [[b"a", b"b"], [], [], [b"d"]]
-    assert raw["tags_weights"].to_pylist() == [[1.0, 2.0], [], [], [9.0]]
+    assert columns["tags"] == [[b"a", b"b"], [], [], [b"d"]]
+    assert columns["tags_weights"] == [[1.0, 2.0], [], [], [8.0]]
+    assert noted == {}
 
 
-def test_lists_of_a_parquet_file_need_no_separator() -> None:
-    tags = Feature(name="tags", side="item", kind="multi")
-    batch = pa.record_batch([pa.array([["a", "b"], [], None])], ["tags"])
-    assert raw_features(batch, FeatureList((tags,))).columns["tags"].to_pylist() == [
-        [b"a", b"b"],
+def test_weights_that_do_not_fit_are_of_their_row_alone() -> None:
+    tags = ["a|b", "a|b|c", "a||b", "a|b", "a|b", "a|b", "a|b", None, "a|b|c"]
+    weights = ["1|2", "1|2|3|4", "1|2|3", None, "1|", "1|x", "1|-2", "1|2", "3|4|?"]
+    columns, noted = raw({"tags": tags, "w": weights}, TAGS)
+    assert columns["tags_weights"] == [
+        [1, 2],
+        [1, 1],  # three values, four weights
+        [1, 3],  # paired before the empty value is dropped
+        [1, 1],
+        [1, 1],
+        [1, 1],
+        [1, 0],
         [],
-        [],
+        [3, 4],  # the third weight is that of a value which is cut
     ]
+    assert noted == {UNALIGNED.format("tags"): [1, 3, 4, 5], NEGATIVE.format("tags"): [6]}
+
+
+def test_lists_pair_with_lists_also_where_one_holds_a_null() -> None:
+    tags = pa.array([["a", None, "b"], ["a"], None, ["c", "d"]])
+    weights = pa.array([[1.0, 2.0, 3.0], [None], [5.0], [4.0, float("nan")]])
+    columns, noted = raw({"tags": tags, "w": weights}, TAGS)
+    assert columns["tags"] == [[b"a", b"b"], [b"a"], [], [b"c", b"d"]]
+    assert columns["tags_weights"] == [[1, 3], [1], [], [1, 1]]
+    assert noted == {UNALIGNED.format("tags"): [1, 3]}
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (pa.array([[3, None], [], None]), [[b"3"], [], []]),
+        (pa.array([[3.0, float("nan")], [1.5], []]), [[b"3"], [b"1.5"], []]),
+        (pa.array([[Decimal("3.0")], None, []]), [[b"3"], [], []]),
+        (pa.array([["x", " "], ["y"], []], pa.large_list(pa.string())), [[b"x"], [b"y"], []]),
+        (pa.ListArray.from_arrays([0, 2, 3, 3], pa.array(["x", "y", "x"]).dictionary_encode()),
+         [[b"x", b"y"], [b"x"], []]),
+        (pa.array([[1, 2], None, [3, 4]], pa.list_(pa.int8(), 2)), [[b"1", b"2"], [], [b"3", b"4"]]),
+        (pa.array(["x|y", None, "z"]).dictionary_encode(), [[b"x", b"y"], [], [b"z"]]),
+        (pa.array([b"x|y", b"\xff", b"z"]), [[b"x", b"y"], [], [b"z"]]),
+        (pa.array([7, None, 8]), [[b"7"], [], [b"8"]]),
+        (pa.nulls(3), [[], [], []]),
+    ],
+    ids=lambda value: str(value.type) if hasattr(value, "type") else "",
+)  # fmt: skip
+def test_several_values_of_every_type(values: pa.Array, expected: list[list[bytes]]) -> None:
+    assert raw({"tags": values}, Feature(name="tags", side="item", kind="multi"))[0]["tags"] == (
+        expected
+    )
+
+
+def test_a_weight_may_be_a_number_of_its_own_column() -> None:
+    columns, noted = raw({"tags": ["a", "b|c"], "w": pa.array([2.5, 3.0])}, TAGS)
+    assert columns["tags_weights"] == [[2.5], [1, 1]]
+    assert noted == {UNALIGNED.format("tags"): [1]}
+
+
+def test_numbers_are_checked_as_they_are_stored() -> None:
+    price = Feature(name="price", side="item", kind="numeric")
+    columns, noted = raw({"price": ["3", "?", "1e39", "", None, "nan", "1e18"]}, price)
+    assert columns["price"] == [[3.0], [], [], [], [], [], [pytest.approx(1e18)]]
+    assert noted == {NO_NUMBER.format("price"): [1, 2]}
+    assert raw({"price": pa.array([Decimal("1.5"), None])}, price)[0]["price"] == [[1.5], []]
+    assert raw({"price": pa.array([True, None])}, price)[0]["price"] == [[1.0], []]
+    assert raw({"price": pa.array([[2, 3], []])}, price)[0]["price"] == [[2.0], []]
 
 
 def test_missing_values_are_empty_lists() -> None:
-    age = Feature(name="age", side="query", kind="numeric")
     town = Feature(name="town", side="query", kind="categorical")
-    batch = pa.record_batch([pa.array(["3", "?"]), pa.array([None, "Rome"])], ["age", "town"])
-    raw = raw_features(batch, FeatureList((age, town))).columns
-    assert raw["age"].to_pylist() == [[3.0], []]
-    assert raw["town"].to_pylist() == [[], [b"Rome"]]
+    assert raw({"town": [None, "Rome", " ", "", "nan"]}, town) == (
+        {"town": [[], [b"Rome"], [], [], [b"nan"]]}, {},
+    )  # fmt: skip
+    assert raw({"town": pa.array([float("nan"), 2.0])}, town)[0]["town"] == [[], [b"2"]]
+
+
+CELLS = st.one_of(st.none(), st.text("ab|; 1-.", max_size=6))
+ROWS = st.lists(st.tuples(CELLS, CELLS, CELLS), min_size=1, max_size=8)
+
+
+@given(ROWS, st.data())
+def test_the_outcome_does_not_depend_on_how_rows_fall_into_batches(rows: Any, data: Any) -> None:
+    features = (
+        TAGS,
+        Feature(name="price", side="item", kind="numeric"),
+        Feature(name="words", side="item", kind="text", column="price"),
+    )
+    columns = dict(zip(("tags", "w", "price"), zip(*rows, strict=True), strict=True))
+    arrays = {name: pa.array(values, pa.string()) for name, values in columns.items()}
+    cut = data.draw(st.integers(0, len(rows)))
+    whole, noted = raw(arrays, *features)
+    first, of_first = raw({n: a.slice(0, cut) for n, a in arrays.items()}, *features)
+    rest, of_rest = raw({n: a.slice(cut) for n, a in arrays.items()}, *features)
+    assert whole == {name: first[name] + rest[name] for name in whole}
+    together = {
+        reason: of_first.get(reason, []) + [at + cut for at in of_rest.get(reason, [])]
+        for reason in {*of_first, *of_rest}
+    }
+    assert noted == together
+
+
+@pytest.mark.parametrize("kind", ["categorical", "multi", "numeric", "text"])
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([{"a": 1}]),
+        pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64())),
+        pa.array([[{"a": 1}]]),
+        pa.array([1], pa.duration("s")),
+        pa.array([1], pa.time64("us")),
+    ],
+    ids=lambda values: str(values.type),
+)
+def test_a_type_that_no_feature_can_be_read_of_is_refused(kind: str, values: pa.Array) -> None:
+    feature = Feature(name="f", side="item", kind=kind, column="c")
+    with pytest.raises(LongtailError, match=rf"^file: column 'c' .* no feature of kind '{kind}'"):
+        raw({"c": values}, feature)

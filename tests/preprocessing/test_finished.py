@@ -62,7 +62,7 @@ def test_what_is_not_there_names_the_step(tmp_path: Path) -> None:
         {},
         {"seed": 3},
         {"work_dir": "/gcs/bucket/shop"},
-        {"data": columns(reward_weights=True)},
+        {"data": columns(any_time_range=True)},
         {"dim": 16},
         {"features": [sequence("again", 20)]},
         {"preprocess": {"rows_per_partition": 7, "runner": "FlinkRunner", "beam_options": ["--x"]}},
@@ -103,6 +103,15 @@ def test_longer_histories_are_cut(tmp_path: Path) -> None:
     longer = settings(config(features=[sequence("again", 50)]))
     write_manifest(tmp_path, "a", {"settings": longer})
     assert finished_data(tmp_path, config())["settings"]["histories"] == 50
+
+
+def test_rewards_are_weights_only_where_those_below_0_were_rejected(tmp_path: Path) -> None:
+    weighted = config(data=columns(reward_weights=True))
+    write_manifest(tmp_path, "a", {"settings": settings(config())})
+    with pytest.raises(LongtailError, match="made with another rewards as weights: run preprocess"):
+        finished_data(tmp_path, weighted)
+    write_manifest(tmp_path, "a", {"settings": settings(weighted)})
+    assert finished_data(tmp_path, config()) == finished_data(tmp_path, weighted)
 
 
 def test_data_of_another_format_are_refused(tmp_path: Path) -> None:

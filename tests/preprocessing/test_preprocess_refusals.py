@@ -118,7 +118,11 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             {"name": "sku", "side": "item", "kind": "id", "column": "item"},
             {"name": "past", "side": "query", "kind": "sequence", "shared_with": "sku"},
         ],
-        "data": {"interactions": {"path": str(directory / "log.csv")}, **sections["data"]},
+        "data": {
+            "interactions": {"path": str(directory / "log.csv")},
+            "any_time_range": True,
+            **sections["data"],
+        },
         "preprocess": {"rows_per_partition": 100, "max_refused": KEPT, **sections["preprocess"]},
     }
     config = parse_config(document, DataSections, "file.yaml")
