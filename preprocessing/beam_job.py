@@ -90,8 +90,17 @@ class BeamJob:
             self._keep_outcomes(parts[OUTCOMES], LOG, told)
         return results.kept(counted), results.kept(told), _grouped(results.kept(done))
 
+    def count_training(self, groups: list[Group], rules: examples.Rules) -> LogStatistics:
+        """How often each item occurs in training interactions, which only the users' partitions can tell."""
+        counted = self._result("training_counts")
+        with self._pipeline() as pipeline:
+            rows = pipeline | beam.Create(groups) | beam.Reshuffle()
+            rows |= "Count" >> beam.ParDo(workers.CountTraining(self._config, rules))
+            self._keep_statistics(rows, counted)
+        return results.kept(counted)
+
     def analyze_queries(
-        self, groups: list[Group], rules: examples.Rules, num_rows: int, graph: Path
+        self, groups: list[Group], rules: examples.Rules, graph: Path
     ) -> LogStatistics:
         """Writes the query's transform graph, analysed on training rows, and the user-item pairs; counts items."""
         pairs, counted = self._folder("user_items"), self._result("train_statistics")
@@ -99,7 +108,7 @@ class BeamJob:
         with self._pipeline() as pipeline, self._transform_context():
             rows = pipeline | beam.Create(groups) | beam.Reshuffle()
             rows |= "Rows" >> beam.ParDo(
-                workers.TrainingRows(self._config, rules, num_rows, pairs)
+                workers.TrainingRows(self._config, rules, pairs)
             ).with_outputs(STATISTICS, main="rows")
             self._keep_statistics(rows[STATISTICS], counted)
             adapter = adapter_config(raw_feature_spec(features), examples.batch_schema(features))

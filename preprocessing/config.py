@@ -195,9 +195,11 @@ class PreprocessConfig(Section):
         "all", description="train on all interactions, or on the first of each user with an item"
     )
     min_item_count: PositiveInt = Field(
-        1, description="items with fewer interactions are dropped from the log"
+        1, description="items with fewer training interactions do not train"
     )
-    min_user_count: PositiveInt = Field(1, description="users with fewer interactions are dropped")
+    min_user_count: PositiveInt = Field(
+        1, description="users with fewer training interactions do not train"
+    )
     half_life_days: PositiveFloat = Field(
         30.0, description="recent counts of items: an event weighs 2^(-age / half-life)"
     )

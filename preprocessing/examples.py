@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from preprocessing import ragged, refusals, splits
+from preprocessing import dropped_items, ragged, refusals, splits
 from preprocessing.columns import arrow_schema, empty_lists
 from preprocessing.config import DataSections
 from preprocessing.features import Feature, FeatureList, Kind, Side
@@ -30,8 +30,8 @@ class Rules:
     bounds: tuple[int, int] | None
     ends: tuple[int, int, int]
     """Microseconds: start of validation, start of test, end of the log; without a split by time the last for all."""
-    dropped_items: NDArray[Any]
-    """Rows [n] of items with too few interactions, sorted."""
+    dropped_items: str | None = None
+    """File of the items with too few training interactions, see ``dropped_items``; None where there are none."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,25 @@ class Partition:
 
 
 def sort_and_split(table: pa.Table, config: DataSections, rules: Rules) -> Partition:
-    """Filter, sort and divide the interactions of a partition, its refusals apart from the rest."""
+    """Sort and divide the interactions of a partition, its refusals apart, and thin out what trains.
+
+    Only training interactions are counted and only they are dropped, after the split: what is held out decides nothing
+    about training, and stays. Dropped interactions have happened, so that queries know them.
+    """
+    part = divide(table, config, rules)
+    trains = part.split == splits.TRAIN
+    kept = trains & ~dropped_items.is_dropped(rules.dropped_items, part.item)
+    kept &= ~splits.infrequent(part.user, kept, config.preprocess.min_user_count)
+    split = np.where(trains & ~kept, splits.DROPPED, part.split)
+    each = part.refusals
+    known = ~dropped_items.is_dropped(rules.dropped_items, each.item)
+    refused = Refusals(each.user[known], each.item[known], each.time[known])
+    return replace(part, split=split, refusals=refused)
+
+
+def divide(table: pa.Table, config: DataSections, rules: Rules) -> Partition:
+    """Sort and divide the interactions of a partition, its refusals apart from the rest; nothing is dropped."""
     table = table.combine_chunks()
-    if len(rules.dropped_items):
-        table = table.filter(
-            pc.invert(pc.is_in(table["item"], pa.array(rules.dropped_items, pa.int32())))
-        )
     codes = np.asarray(table["user"].combine_chunks().dictionary_encode().indices)
     order = np.lexsort((np.asarray(table["order"]), np.asarray(table["time"]), codes))
     is_refusal = np.asarray(table["refused"])[order]
@@ -70,7 +83,6 @@ def sort_and_split(table: pa.Table, config: DataSections, rules: Rules) -> Parti
         np.asarray(table["item"])[apart].astype(np.int64),
         np.asarray(table["time"])[apart],
     )
-    order = order[splits.keep_frequent(codes[order], config.preprocess.min_user_count)]
     table = table.take(pa.array(order)).combine_chunks()
     user, time = codes[order], np.asarray(table["time"])
     split = splits.assign(
@@ -164,7 +176,7 @@ def query_batch(
     part: Partition, users: Users, config: DataSections, split: int, number: int
 ) -> pa.RecordBatch:
     """One query a user of the split: the history of the earlier splits, the targets, what was seen."""
-    earlier = np.flatnonzero((part.split >= 0) & (part.split < split))
+    earlier = np.flatnonzero(part.split < split)  # with what training drops: it has happened
     later = np.flatnonzero(part.split == split)
     starts, sizes = splits.runs(part.user[later])
     chosen = later[starts]

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
 
-from preprocessing import bigquery, catalogue, examples, ingest, joins, samples, splits, time_range
+from preprocessing import (
+    bigquery,
+    catalogue,
+    dropped_items,
+    examples,
+    ingest,
+    joins,
+    samples,
+    splits,
+    time_range,
+)
 from preprocessing.artifacts import (
     fingerprint,
     is_current,
@@ -29,14 +40,14 @@ from preprocessing.artifacts import (
     write_manifest,
 )
 from preprocessing.beam_job import ROW, BeamJob, item_schema
-from preprocessing.config import AS_OF, DataSections, TableConfig
+from preprocessing.config import DataSections, TableConfig
 from preprocessing.config_io import load_config
 from preprocessing.empty_splits import require_examples
 from preprocessing.errors import LongtailError, LongtailFailure
 from preprocessing.features import Side
 from preprocessing.finished import FORMAT, settings
 from preprocessing.item_counts import LogStatistics
-from preprocessing.locations import reachable
+from preprocessing.locations import reachable, shared
 from preprocessing.progress import Stages
 from preprocessing.readers import find_files, plan
 from preprocessing.row_outcomes import ITEMS, RowOutcomes, Rows
@@ -135,15 +146,15 @@ class _Run:
                 highlight=False,
             )
         time_range.judge(statistics.times, config.data, self._stages.console)
-        rules = self._rules(statistics)
         groups: list[Group] = [
             (number, pieces, users.get(number, [])) for number, pieces in sorted(log.items())
         ]
+        rules = self._rules(statistics, groups, len(items) + 1)
         graph = self._out / "transform_graph"
         with self._stages.stage(
             "analysing queries", self._counter("user_items/*.parquet"), len(groups)
         ):
-            train = self._job.analyze_queries(groups, rules, len(items) + 1, graph / "query")
+            train = self._job.analyze_queries(groups, rules, graph / "query")
         if not train.counters["train_examples"]:
             raise LongtailError(
                 f"no interaction is left to train on: {dict(train.counters)}; lower min_item_count and "
@@ -207,24 +218,31 @@ class _Run:
         report(outcomes, table.path, self._out, limit, self._stages.console)
         self._sources[outcomes.source] = outcomes
 
-    def _rules(self, statistics: LogStatistics) -> examples.Rules:
+    def _rules(
+        self, statistics: LogStatistics, groups: list[Group], num_rows: int
+    ) -> examples.Rules:
         bounds = None
         if statistics.counters["interactions"]:
             bounds = splits.boundaries(self._config.preprocess.split, statistics.times)
-        dropped = np.zeros(0, np.int64)
-        if self._config.preprocess.min_item_count > 1 and "log" in statistics.item_counts:
-            dropped = np.flatnonzero(
-                statistics.item_counts["log"] < self._config.preprocess.min_item_count
-            )
         last = int(statistics.times.values.max(initial=0))
-        return examples.Rules(bounds, (*(bounds or (last, last)), last), dropped)
+        rules = examples.Rules(bounds, (*(bounds or (last, last)), last))
+        least = self._config.preprocess.min_item_count
+        if least == 1 or not groups:
+            return rules
+        with self._stages.stage("counting items of training"):
+            counts = self._job.count_training(groups, rules).item_counts["train"].dense(num_rows)
+        path = shared(self._scratch / "dropped_items")
+        dropped_items.write(path, counts < least)
+        return replace(rules, dropped_items=path)
 
     def _transform_items(self, items: pa.Table, train: LogStatistics) -> None:
-        events, chosen = (train.item_counts[name][1:] for name in ("events", "examples"))
-        recent = {f"recent_{name}": train.item_counts[f"recent_{name}"][1:] for name in AS_OF}
-        rows = np.arange(1, len(items) + 1)
+        counts = train.item_table(len(items))
+        pq.write_table(counts, self._out / "item_counts.parquet")
         singles = np.arange(len(items) + 1)
-        own = {ID_WEIGHT: pa.array(chosen, pa.float32()), ROW: pa.array(rows, pa.int64())}
+        own = {
+            ID_WEIGHT: counts["examples"].combine_chunks().cast(pa.float32()),
+            ROW: pa.array(singles[1:], pa.int64()),
+        }
         raw = {
             n: pa.LargeListArray.from_arrays(pa.array(singles, pa.int64()), v)
             for n, v in own.items()
@@ -240,8 +258,6 @@ class _Run:
             path, batches, self._out / "transform_graph" / "item"
         )
         (self._out / "feature_mi.json").write_text(json.dumps(information) + "\n")
-        counts = pa.table({"item": rows, "examples": chosen, "events": events, **recent})
-        pq.write_table(counts, self._out / "item_counts.parquet")
         joins.items(parts, items, self._config.feature_list.item_columns, self._out / "items")
 
     def _counter(self, pattern: str) -> Any:

@@ -124,5 +124,3 @@ class IngestLog(beam.DoFn):
         statistics.counters["refused"] += interactions.num_rows - counted.num_rows
         statistics.counters["interactions"] += counted.num_rows
         statistics.times.add(np.asarray(counted.column(2)))
-        if self._config.preprocess.min_item_count > 1:
-            statistics.count_items("log", np.asarray(counted.column(1)), len(self._items) + 1)

@@ -1,4 +1,4 @@
-"""Which interactions train, validate and test; filters that come before; pure functions on sorted arrays."""
+"""Which interactions train, validate and test, and who has too few of them; pure functions on sorted arrays."""
 
 from __future__ import annotations
 
@@ -107,11 +107,21 @@ def runs(codes: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     return starts, np.diff(np.append(starts, len(codes)))
 
 
-def keep_frequent(user: NDArray[Any], min_user_count: int) -> NDArray[Any]:
-    """A mask [n] of the interactions of users with enough of them; ``user`` is sorted."""
-    _, sizes = runs(user)
-    kept: NDArray[Any] = np.repeat(sizes >= min_user_count, sizes)
-    return kept
+def infrequent(
+    user: NDArray[Any], counts: NDArray[np.bool_], min_user_count: int
+) -> NDArray[np.bool_]:
+    """A mask [n] of the interactions of users with fewer than ``min_user_count`` that count.
+
+    Args:
+      user: codes [n], sorted.
+      counts: [n], which of the interactions count.
+      min_user_count: the number that is enough.
+    """
+    starts, sizes = runs(user)
+    counted = np.concatenate([[0], np.cumsum(counts)])
+    own = counted[starts + sizes] - counted[starts]
+    few: NDArray[np.bool_] = np.repeat(own < min_user_count, sizes)
+    return few
 
 
 def describe(bounds: tuple[int, int] | None) -> dict[str, Any]:

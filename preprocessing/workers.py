@@ -29,24 +29,30 @@ class _PartitionWorker(beam.DoFn):
         self._config, self._rules = config, rules
 
     def _load(self, element: Group) -> tuple[examples.Partition, examples.Users]:
-        _, log, users = element
-        table = read_pieces(log)
-        assert table is not None  # a partition exists because it has rows
-        known = read_pieces(users)
+        known = read_pieces(element[2])
         if known is not None:
             known = catalogue.distinct(known, catalogue.KEY[Side.QUERY])
-        part = examples.sort_and_split(table, self._config, self._rules)
+        part = examples.sort_and_split(_log(element), self._config, self._rules)
         return part, examples.Users(known, self._config)
+
+
+class CountTraining(_PartitionWorker):
+    """How often each item occurs in the training interactions of a partition, before any of them is dropped."""
+
+    def process(self, element: Group) -> Iterator[LogStatistics]:
+        """Yields the counts ``train``."""
+        part = examples.divide(_log(element), self._config, self._rules)
+        statistics = LogStatistics()
+        statistics.count_items("train", part.item[part.split == splits.TRAIN])
+        yield statistics
 
 
 class TrainingRows(_PartitionWorker):
     """A partition to its raw training rows for analysis; counts items and writes the user-item pairs of training."""
 
-    def __init__(
-        self, config: DataSections, rules: examples.Rules, num_rows: int, directory: str
-    ) -> None:
+    def __init__(self, config: DataSections, rules: examples.Rules, directory: str) -> None:
         super().__init__(config, rules)
-        self._num_rows, self._directory = num_rows, directory
+        self._directory = directory
 
     def process(self, element: Group) -> Iterator[Any]:
         """Yields record batches, and the statistics by tag."""
@@ -54,18 +60,17 @@ class TrainingRows(_PartitionWorker):
         statistics = LogStatistics()
         train = part.split == splits.TRAIN
         chosen = examples.training_rows(part, self._config)
-        statistics.count_items("events", part.item[train], self._num_rows)
+        statistics.count_items("events", part.item[train])
         for last, (name, end) in enumerate(zip(AS_OF, self._rules.ends, strict=True)):
             known = (part.split >= 0) & (part.split <= last)
             age = (end - part.time[known]) / (86_400e6 * self._config.preprocess.half_life_days)
-            statistics.count_items(
-                f"recent_{name}", part.item[known], self._num_rows, np.exp2(-age)
-            )
-        statistics.count_items("examples", part.item[chosen], self._num_rows)
+            statistics.count_items(f"recent_{name}", part.item[known], np.exp2(-age))
+        statistics.count_items("examples", part.item[chosen])
         statistics.counters["users"] = len(np.unique(part.user))
         statistics.counters["train_users"] = len(np.unique(part.user[train]))
         for name, code in zip(ingest.SPLITS, range(3), strict=True):
             statistics.counters[f"{name}_interactions"] = int((part.split == code).sum())
+        statistics.counters["dropped_interactions"] = int((part.split == splits.DROPPED).sum())
         statistics.counters["train_examples"] = len(chosen)
         _write_pairs(
             part, train, FileSystems.join(self._directory, f"part-{element[0]:05d}.parquet")
@@ -147,6 +152,12 @@ class WriteItems(beam.DoFn):
         with FileSystems.create(path) as out:
             pq.write_table(pa.Table.from_batches([batch]), out)
         yield batch
+
+
+def _log(element: Group) -> pa.Table:
+    table = read_pieces(element[1])
+    assert table is not None  # a partition exists because it has rows
+    return table
 
 
 def _write_pairs(part: examples.Partition, train: NDArray[Any], path: str) -> None:

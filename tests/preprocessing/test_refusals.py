@@ -135,7 +135,7 @@ def test_a_refusal_needs_no_split_of_its_own() -> None:
 def test_a_partition_of_refusals_alone_gives_no_rows() -> None:
     config = make_config(refused={"at_most": 2})
     table = pa.Table.from_batches([ingested(config, stars=[1, 2])[0]])
-    rules = examples.Rules((5, 6), (5, 6, 7), np.zeros(0, np.int64))
+    rules = examples.Rules((5, 6), (5, 6, 7))
     part = examples.sort_and_split(table, config, rules)
     users = examples.Users(None, config)
     assert len(part.refusals.item) == 2

@@ -95,6 +95,7 @@ def test_predefined() -> None:
     assert got.tolist() == [2, 0, 1]
 
 
-@pytest.mark.parametrize(("minimum", "kept"), [(1, 5), (2, 5), (3, 3), (4, 0)])
-def test_users_with_too_few_interactions_are_dropped(minimum: int, kept: int) -> None:
-    assert splits.keep_frequent(np.array([1, 1, 2, 2, 2]), minimum).sum() == kept
+@pytest.mark.parametrize(("minimum", "few"), [(1, 0), (2, 3), (3, 5)])
+def test_users_with_too_few_interactions_that_count(minimum: int, few: int) -> None:
+    counts = np.array([True, True, True, False, False])  # two of user 1, one of user 2
+    assert splits.infrequent(np.array([1, 1, 2, 2, 2]), counts, minimum).sum() == few
