@@ -59,8 +59,10 @@ def canonical(
     )
     rejected = {**key_reasons(KEY[side], faults), **raw.rejected}
     keep = outcomes.settle(rows, rejected, noted=raw.noted)
-    kept = pa.RecordBatch.from_arrays(list(arrays.values()), list(arrays))
-    return kept.filter(pa.array(keep))
+    whole = pa.RecordBatch.from_arrays(list(arrays.values()), list(arrays))
+    kept = whole.filter(pa.array(keep))
+    outcomes.observe(columns, kept)
+    return kept
 
 
 def _titles(rows: Rows, columns: list[str]) -> pa.Array:

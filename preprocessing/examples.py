@@ -208,6 +208,13 @@ class Users:
         self._key = config.data.user_key or config.data.columns.user
         self._own = {config.data.columns.user, self._key}
 
+    def known(self, keys: pa.Array) -> int:
+        """How many of some keys the table has."""
+        if self._table is None:
+            return 0
+        of_table = self._table["user"].combine_chunks()
+        return int(pc.sum(pc.is_in(keys, value_set=of_table)).as_py() or 0)
+
     def columns(self, keys: pa.Array, features: FeatureList) -> dict[str, pa.Array]:
         """Raw columns of the query features for each key [rows]; users without a row have missing values.
 

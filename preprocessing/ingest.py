@@ -126,7 +126,9 @@ def canonical(
         **raw.columns,
     }
     whole = pa.RecordBatch.from_arrays(list(arrays.values()), list(arrays))
-    return whole.filter(pa.array(keep))
+    kept = whole.filter(pa.array(keep))
+    outcomes.observe(context_features(config), kept)
+    return kept
 
 
 def _split_codes(column: pa.Array) -> NDArray[Any]:

@@ -17,6 +17,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from preprocessing.errors import LongtailFailure
+from preprocessing.feature_values import FeatureValues
+from preprocessing.features import FeatureList, Kind
 
 LOG, ITEMS, USERS = "log", "items", "users"
 MALFORMED = "malformed row"
@@ -72,6 +74,8 @@ class RowOutcomes:
     noted: Counter[str] = field(default_factory=Counter)
     listed: dict[tuple[str, str], list[Listed]] = field(default_factory=dict)
     """The first rows by ``("rejected" or "noted", reason)``."""
+    features: dict[str, FeatureValues] = field(default_factory=dict)
+    """What the rows that are kept hold of each feature."""
 
     def settle(
         self,
@@ -104,6 +108,13 @@ class RowOutcomes:
             self._tell("noted", reason, rows, left & mask)
         return left
 
+    def observe(self, features: FeatureList, kept: pa.RecordBatch) -> None:
+        """Count the values of the features' raw columns in rows that are kept."""
+        for feature in features:
+            scaled = feature.kind is Kind.NUMERIC and not feature.buckets
+            found = self.features.setdefault(feature.name, FeatureValues(scaled))
+            found.add(kept.column(kept.schema.get_field_index(feature.name)))
+
     def malformed(self, ordinal: int, number: int, place: dict[str, Any], text: str) -> None:
         """A row that could not be cut into its columns; ``place`` may say ``detail``."""
         self.rows += 1
@@ -125,6 +136,8 @@ class RowOutcomes:
             getattr(self, name).update(getattr(other, name))
         for (outcome, reason), entries in other.listed.items():
             self._list(outcome, reason, entries)
+        for name, values in other.features.items():
+            self.features.setdefault(name, FeatureValues(values.scaled)).merge(values)
         return self
 
     def check(self) -> None:

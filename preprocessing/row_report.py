@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
 
+from preprocessing.config import DataConfig
 from preprocessing.errors import LongtailError
+from preprocessing.feature_values import warnings
 from preprocessing.row_outcomes import RowOutcomes
 
 FOLDERS = ("rejected", "noted")
@@ -44,6 +47,8 @@ def report(outcomes: RowOutcomes, path: str, out: Path, limit: float, console: C
             f"  [yellow]noted {noted:,} {told}[/yellow], which stay: {_reasons(outcomes.noted)}",
             highlight=False,
         )
+    for warning in warnings(outcomes.features):
+        console.print(f"  [yellow]{outcomes.source}[/yellow]: {warning}", highlight=False)
     if not rejected:
         return
     reasons = _reasons(outcomes.rejected)
@@ -53,6 +58,16 @@ def report(outcomes: RowOutcomes, path: str, out: Path, limit: float, console: C
         raise LongtailError(
             f"rejected {rejected:,} {told} {path} ({reasons}), more than max_rejected_fraction={limit}; "
             f"the first: {first[:300]}"
+        )
+
+
+def report_users(counters: Mapping[str, int], data: DataConfig, console: Console) -> None:
+    """Tell where the table of users knows nobody of the log: then their features are missing everywhere."""
+    if data.users is not None and counters.get("users") and not counters.get("users_in_table"):
+        console.print(
+            f"  [yellow]users[/yellow]: none of the {counters['users']:,} users of the log is in {data.users.path}: "
+            "their features are missing everywhere; compare the keys, and see data.user_key",
+            highlight=False,
         )
 
 

@@ -51,7 +51,7 @@ from preprocessing.locations import reachable, shared
 from preprocessing.progress import Stages
 from preprocessing.readers import find_files, plan
 from preprocessing.row_outcomes import ITEMS, RowOutcomes, Rows
-from preprocessing.row_report import FOLDERS, report
+from preprocessing.row_report import FOLDERS, report, report_users
 from preprocessing.runners import Runner
 from preprocessing.shuffle import Group, Piece, read_pieces
 from preprocessing.transform import ID_WEIGHT
@@ -161,6 +161,7 @@ class _Run:
                 "min_user_count, or move the split"
             )
         require_examples(train.counters, config.preprocess.split)
+        report_users(train.counters, config.data, self._stages.console)
         with self._stages.stage("transforming items"):
             self._transform_items(items, train)
         first_users = joins.pairs(self._scratch / "user_items", self._out / "user_items.parquet")

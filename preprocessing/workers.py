@@ -67,6 +67,9 @@ class TrainingRows(_PartitionWorker):
             statistics.count_items(f"recent_{name}", part.item[known], np.exp2(-age))
         statistics.count_items("examples", part.item[chosen])
         statistics.counters["users"] = len(np.unique(part.user))
+        statistics.counters["users_in_table"] = users.known(
+            part.table["user"].combine_chunks().unique()
+        )
         statistics.counters["train_users"] = len(np.unique(part.user[train]))
         for name, code in zip(ingest.SPLITS, range(3), strict=True):
             statistics.counters[f"{name}_interactions"] = int((part.split == code).sum())
