@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from preprocessing.features import Feature, FeatureList, Section, Side, checked_features
-from preprocessing.times import TimeUnit, iso_8601
+from preprocessing.times import TimeUnit, check_format, iso_8601
 
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 Format = Literal["csv", "parquet", "tfrecord", "bigquery"]
@@ -139,6 +139,8 @@ class DataConfig(Section):
                 "timestamp_format: names of zones (%Z) are ambiguous; expected %z, an offset such as +0900, or the "
                 "name as plain text where it is always UTC"
             )
+        if self.timestamp_format is not None:
+            check_format(self.timestamp_format)
         return self
 
     @model_validator(mode="after")

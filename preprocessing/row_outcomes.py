@@ -6,6 +6,7 @@ kept although something in it was changed or ignored is *noted* beside that.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -229,8 +230,20 @@ def readable(batch: pa.RecordBatch, at: NDArray[Any]) -> list[dict[str, Any]]:
 def _values(column: pa.Array) -> list[Any]:
     try:
         return [_short(value) for value in column.to_pylist()]
-    except (ValueError, OverflowError, pa.ArrowException):  # e.g. a time after the year 9999
-        return [_short(str(value)) for value in column.cast(pa.int64()).to_pylist()]
+    except (ValueError, OverflowError, LookupError, pa.ArrowException):
+        # What Python has no value for: a time after the year 9999, text that is not UTF-8, an unknown zone.
+        return [_readable(column.slice(at, 1)) for at in range(len(column))]
+
+
+def _readable(one: pa.Array) -> Any:
+    """A value of its own, or its bytes, or words that say what it is."""
+    plain = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary()}.get(one.type)
+    if plain is None and pa.types.is_temporal(one.type):
+        plain = pa.int32() if one.type.bit_width == 32 else pa.int64()
+    with contextlib.suppress(ValueError, OverflowError, LookupError, pa.ArrowException):
+        value = (one.view(plain) if plain else one)[0].as_py()
+        return _short(str(value) if isinstance(value, int) else value)
+    return f"a value of type {one.type} that cannot be shown"
 
 
 def _short(value: Any) -> Any:

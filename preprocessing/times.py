@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from datetime import datetime, timedelta, timezone
 from typing import Literal
 
@@ -28,6 +30,18 @@ _ISO = (
     rf"(?:(?P<second>\d{{2}})(?:[.,](?P<part>\d+))?)?{_ZONE}$",
 )
 """The extended and the basic format of calendar dates; a blank may stand for the T of the first."""
+_DIRECTIVES = {
+    "%Y": r"(?P<year>\d{4})",
+    "%m": r"(?P<month>1[0-2]|0[1-9]|[1-9])",
+    "%d": r"(?P<day>3[01]|[12]\d|0[1-9]|[1-9]| [1-9])",
+    "%H": r"(?P<hour>2[0-3]|[01]\d|\d)",
+    "%M": r"(?P<minute>[0-5]\d|\d)",
+    "%S": r"(?P<second>[0-5]\d|\d)",
+    "%f": r"(?P<part>\d{1,6})",
+    "%z": r"(?P<zone>Z|[+-]\d{2}:?\d{2})",
+    "%%": "%",
+}
+"""As strptime has them; a month and a day have to be in the format."""
 
 
 def microseconds(column: pa.Array, text_format: str | None = None, unit: TimeUnit = "s") -> Times:
@@ -69,8 +83,23 @@ def microseconds(column: pa.Array, text_format: str | None = None, unit: TimeUni
 
 def iso_8601(text: pa.Array) -> Times:
     """Calendar dates and times of ISO 8601; in UTC where no zone is given."""
+    return _matched(text, _ISO)
+
+
+def check_format(text_format: str) -> None:
+    """Raises ValueError where strptime cannot read a format, or reads no year by it."""
+    sample = datetime(2024, 11, 25, 22, 33, 44, tzinfo=timezone.utc)
+    try:
+        read = datetime.strptime(sample.strftime(text_format), text_format)
+    except (ValueError, re.error) as error:
+        raise ValueError(f"timestamp_format: not a format of strptime ({error})") from error
+    if read.year != sample.year:
+        raise ValueError(f"timestamp_format: expected a year in it, received '{text_format}'")
+
+
+def _matched(text: pa.Array, patterns: Iterable[str]) -> Times:
     micros, valid = np.zeros(len(text), np.int64), np.zeros(len(text), bool)
-    for pattern in _ISO:
+    for pattern in patterns:
         groups = pc.extract_regex(text, pattern)
         at = np.flatnonzero(pc.is_valid(groups).to_numpy(zero_copy_only=False))
         if len(at):
@@ -140,15 +169,21 @@ def _days(year: NDArray[np.int64], month: NDArray[np.int64], day: NDArray[np.int
 
 
 def _instants(groups: pa.StructArray) -> Times:
+    names = {each.name for each in groups.type}
+    empty = pa.array([""] * len(groups), pa.large_string())
+
+    def group(name: str) -> pa.Array:
+        return groups.field(name) if name in names else empty
+
     def whole(name: str) -> NDArray[np.int64]:
-        digits = groups.field(name)
+        digits = group(name)
         return pc.if_else(pc.equal(digits, ""), "0", digits).cast(pa.int64()).to_numpy()
 
     days, valid = _days(whole("year"), whole("month"), whole("day"))
     hour, minute, second = whole("hour"), whole("minute"), whole("second")
-    part = pc.utf8_slice_codeunits(groups.field("part"), 0, 6)
+    part = pc.utf8_slice_codeunits(group("part"), 0, 6)
     micro = pc.utf8_rpad(part, 6, "0").cast(pa.int64()).to_numpy()
-    zone = groups.field("zone")
+    zone = group("zone")
     sign = np.where(true(pc.starts_with(zone, "-")), -1, 1)
     figures = pc.replace_substring_regex(zone, r"[Z:+-]", "")
     figures = pc.utf8_rpad(figures, 4, "0").cast(pa.int64()).to_numpy()
@@ -159,11 +194,36 @@ def _instants(groups: pa.StructArray) -> Times:
 
 
 def _formatted(text: pa.Array, text_format: str) -> Times:
-    """By the standard library: pandas takes other text than asked for where a format resembles ISO 8601."""
+    """By patterns where the format is made of figures, else by the standard library.
+
+    Not by pandas, which takes other text than asked for where a format resembles ISO 8601.
+    """
+    pattern = _pattern(text_format)
+    if pattern is not None:
+        return _matched(pc.utf8_trim_whitespace(text), (pattern,))
     encoded = text.dictionary_encode()
     found = [_parsed(each, text_format) for each in encoded.dictionary.to_pylist()]
-    each = pa.array(found, pa.int64()).take(encoded.indices)
-    return _integers(each)
+    return _integers(pa.array(found, pa.int64()).take(encoded.indices))
+
+
+def _pattern(text_format: str) -> str | None:
+    """A regular expression of the format, None where it holds names, halves of days or a part twice."""
+    parts = re.findall(r"%.|[^%]+", text_format)
+    directives = [part for part in parts if part.startswith("%")]
+    known = all(each in _DIRECTIVES for each in directives)
+    if (
+        not known
+        or len(set(directives)) < len(directives)
+        or not {"%Y", "%m", "%d"} <= set(directives)
+    ):
+        return None
+    return "^" + "".join(_DIRECTIVES.get(part) or _literal(part) for part in parts) + "$"
+
+
+def _literal(text: str) -> str:
+    return "".join(
+        r"\s+" if part.isspace() else re.escape(part) for part in re.split(r"(\s+)", text)
+    )
 
 
 def _parsed(text: str, text_format: str) -> int | None:

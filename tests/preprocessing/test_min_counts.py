@@ -124,6 +124,7 @@ def test_events_after_the_split_change_no_file_of_training(tmp_path: Path) -> No
         plain = make_config(**MINIMA).model_dump(exclude_defaults=True, mode="json")
         plain["data"]["interactions"]["path"] = str(tmp_path / f"{name}.csv")
         plain["data"]["items"] = {"path": str(tmp_path / "items.csv")}
+        plain["data"]["any_time_range"] = True
         instants = {"validation_from": "1970-01-01T00:00:10", "test_from": "1970-01-01T00:00:20"}
         plain["preprocess"] |= {"split": instants, "rows_per_partition": 5}
         config = parse_config(plain, DataSections, "file.yaml")

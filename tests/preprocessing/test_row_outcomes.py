@@ -146,3 +146,26 @@ def test_the_limit_counts_a_source_by_itself_and_names_it(tmp_path: Path) -> Non
         report(outcomes, "items.csv", tmp_path, 0.2, Console(quiet=True))
     with pytest.raises(LongtailError, match=r"items\.csv holds no rows"):
         report(RowOutcomes(ITEMS), "items.csv", tmp_path, 1.0, Console(quiet=True))
+
+
+def test_a_listed_row_shows_what_python_has_no_value_for() -> None:
+    raw = pa.array([b"a\xff", b"b", None])
+    text = pa.Array.from_buffers(pa.string(), 3, raw.buffers())  # as Parquet may hold it
+    columns = {
+        "text": text,
+        "list": pa.ListArray.from_arrays(pa.array([0, 1, 2, 3], pa.int32()), text),
+        "day": pa.array([2**30, 0, None], pa.int32()).view(pa.date32()),
+        "instant": pa.array([2**60, 0, None]).view(pa.timestamp("s")),
+        "zone": pa.array([5, 0, None]).view(pa.timestamp("s", "Mars/Olympus")),
+    }
+    batch = pa.RecordBatch.from_arrays(list(columns.values()), list(columns))
+    first, second, third = readable(batch, np.arange(3))
+    assert first == {
+        "text": "a\ufffd",
+        "list": "a value of type list<item: string> that cannot be shown",
+        "day": str(2**30),
+        "instant": str(2**60),
+        "zone": "5",
+    }
+    assert second["text"] == "b" and second["list"] == ["b"] and second["zone"] == "0"
+    assert third["text"] is None and third["day"] is None and third["zone"] is None

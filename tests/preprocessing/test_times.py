@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preprocessing.scalars import UnreadableType
-from preprocessing.times import microseconds, utc_microseconds
+from preprocessing.times import check_format, microseconds, utc_microseconds
 
 SECOND = 1_000_000
 HOUR = 3600 * SECOND
@@ -124,6 +124,43 @@ def test_a_format_is_kept_to_the_letter() -> None:
     assert read(["2024-01", "2024-01-05", "2024-01-05 junk"], "%Y-%m-%d") == [None, JAN_5, None]
     assert read(["05.01.2024 10:00 +0900"], "%d.%m.%Y %H:%M %z") == [JAN_5 + HOUR]
     assert read([20240105, None], "%Y%m%d") == [JAN_5, None]  # fmt: skip
+
+
+FORMATS = ["%d/%m/%Y %H:%M", "%Y%m%d%H%M%S", "%m-%d-%Y  %H.%M.%S.%f", "%Y-%m-%dT%H:%M:%S%z", "%d %b %Y",
+           "%Y %j", "%d.%m.%y %I:%M %p", "%%%Y%m%d"]  # fmt: skip
+
+
+@given(
+    st.datetimes(datetime.datetime(1900, 1, 1), datetime.datetime(2262, 1, 1)),
+    st.sampled_from(FORMATS),
+    st.data(),
+)
+def test_formats_are_read_as_the_standard_library_reads_them(
+    instant: datetime.datetime, text_format: str, data: Any
+) -> None:
+    text = instant.replace(tzinfo=UTC).strftime(text_format)
+    at = data.draw(st.integers(0, len(text)))
+    for each in (
+        text,
+        text[:at] + data.draw(st.sampled_from(["", " ", "0", "9", "x"])) + text[at + 1 :],
+    ):
+        try:
+            expected = utc_microseconds(datetime.datetime.strptime(each.strip(), text_format))
+        except ValueError:
+            expected = None
+        assert read([each], text_format) == [expected], each
+
+
+@pytest.mark.parametrize(
+    ("text_format", "words"),
+    [("%Q", "not a format"), ("%Y %Y %m %d", "not a format"), ("%H:%M", "expected a year"),
+     ("%d/%m", "expected a year"), ("%", "not a format"), ("no time", "expected a year")],
+)  # fmt: skip
+def test_a_format_that_reads_no_year_is_refused(text_format: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        check_format(text_format)
+    for good in (*FORMATS, "%Y-%m"):
+        check_format(good)
 
 
 @pytest.mark.parametrize(
