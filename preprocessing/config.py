@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime, time, timedelta, timezone
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pyarrow as pa
@@ -16,10 +17,17 @@ from pydantic import (
 )
 
 from preprocessing.features import Feature, FeatureList, Section, Side, checked_features
+from preprocessing.locations import COMPRESSED, is_folder
 from preprocessing.times import TimeUnit, check_format, iso_8601
 
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 Format = Literal["csv", "parquet", "tfrecord", "bigquery"]
+_ENDINGS: dict[str, Format] = {
+    **{f".{name}{end}": "csv" for name in ("csv", "tsv", "dat") for end in ("", *COMPRESSED)},
+    ".parquet": "parquet",
+    ".tfrecord": "tfrecord",
+    ".tfrecord.gz": "tfrecord",
+}
 AS_OF = ("validation", "test", "now")
 """Instants of which `recent_<name>` counts are kept: both splits' starts and the end of the log."""
 
@@ -45,30 +53,42 @@ Instant = Annotated[datetime, BeforeValidator(_instant)]
 class TableConfig(Section):
     """Where a table lies: files by pattern, or a BigQuery table."""
 
-    path: str = Field(description="file, glob pattern, or project.dataset.table for BigQuery")
+    path: str = Field(
+        min_length=1, description="file, pattern, folder, or project.dataset.table for BigQuery"
+    )
     format: Format | None = Field(None, description="default: by the ending")
-    delimiter: str = Field(",", min_length=1, max_length=1, description="csv: between fields")
+    delimiter: str | None = Field(
+        None,
+        pattern=r'^[^"\r\n\x00\x80-\U0010ffff]$',
+        description="csv: one character of ASCII between fields, default: a tab for .tsv, else a comma",
+    )
+    quoted_line_breaks: bool = Field(
+        False, description="csv: whether a quoted value may go on over several lines"
+    )
 
     @property
-    def resolved_format(self) -> Format:
-        """The format, by the ending of the path where it is not given."""
-        if self.format:
-            return self.format
-        endings: dict[str, Format] = {
-            ".csv": "csv", ".csv.gz": "csv", ".tsv": "csv", ".dat": "csv", ".parquet": "parquet",
-            ".tfrecord": "tfrecord", ".tfrecord.gz": "tfrecord",
-        }  # fmt: skip
-        for ending, known in endings.items():
-            if self.path.endswith(ending):
-                return known
-        raise ValueError(
-            f"cannot tell the format of '{self.path}': expected an ending of {sorted(endings)} or 'format' to be set"
-        )
+    def resolved_delimiter(self) -> str:
+        """The delimiter, by the ending of the path where it is not given."""
+        return self.delimiter or ("\t" if ".tsv" in Path(self.path).suffixes[-2:] else ",")
+
+    @property
+    def resolved_format(self) -> Format | None:
+        """The format, by the ending of the path where it is not given; None of a folder, whose files tell it."""
+        return self.format or format_of(self.path)
 
     @model_validator(mode="after")
     def _check(self) -> TableConfig:
-        self.resolved_format  # noqa: B018  raises where the ending says nothing
+        if self.resolved_format is None and not is_folder(self.path):
+            raise ValueError(
+                f"cannot tell the format of '{self.path}': expected an ending of {', '.join(_ENDINGS)}, a folder, "
+                "or 'format' to be set"
+            )
         return self
+
+
+def format_of(path: str) -> Format | None:
+    """The format of a file by its ending."""
+    return next((known for ending, known in _ENDINGS.items() if path.endswith(ending)), None)
 
 
 class InteractionColumns(Section):

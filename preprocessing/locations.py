@@ -6,12 +6,25 @@ Vertex AI mounts every bucket below ``/gcs`` (Cloud Storage FUSE) in custom trai
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from preprocessing.errors import LongtailError
 
 SCHEME = "gs://"
 MOUNT = Path("/gcs")
+COMPRESSED = (".gz", ".bz2", ".zst")
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+def is_remote(path: str) -> bool:
+    """Whether a path has a scheme, as ``gs://`` is one; a colon alone is a character like others."""
+    return _URI.match(path) is not None
+
+
+def is_folder(path: str) -> bool:
+    """Whether a path is a folder of this machine."""
+    return not is_remote(path) and Path(path).is_dir()
 
 
 def bucket_of(uri: str) -> str:

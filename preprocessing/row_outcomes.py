@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +51,19 @@ class Rows:
     def following(cls, batch: pa.RecordBatch, path: str, ordinal: int = 0, first: int = 0) -> Rows:
         """Rows without a gap, from the one that ``first`` others stand before."""
         return cls(batch, path, ordinal, np.arange(first, first + batch.num_rows))
+
+    def take(self, at: NDArray[Any]) -> Rows:
+        """Some of the rows by their places [m] in the batch."""
+        lines = None if self.lines is None else self.lines[at]
+        return Rows(self.batch.take(pa.array(at)), self.path, self.ordinal, self.numbers[at], lines)
+
+    def in_batches(self, rows: int) -> Iterator[Rows]:
+        """The same in batches of at most so many rows."""
+        for first in range(0, self.batch.num_rows, rows):
+            part = slice(first, first + rows)
+            lines = None if self.lines is None else self.lines[part]
+            batch, numbers = self.batch.slice(first, rows), self.numbers[part]
+            yield Rows(batch, self.path, self.ordinal, numbers, lines)
 
     @property
     def order(self) -> NDArray[np.int64]:

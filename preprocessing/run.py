@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from apache_beam.io.filesystems import FileSystems
 
 from preprocessing import (
     bigquery,
@@ -46,10 +45,11 @@ from preprocessing.empty_splits import require_examples
 from preprocessing.errors import LongtailError, LongtailFailure
 from preprocessing.features import Side
 from preprocessing.finished import FORMAT, settings
+from preprocessing.input_files import find_files, state
 from preprocessing.item_counts import LogStatistics
 from preprocessing.locations import reachable, shared
 from preprocessing.progress import Stages
-from preprocessing.readers import find_files, plan
+from preprocessing.readers import plan
 from preprocessing.row_outcomes import ITEMS, RowOutcomes, Rows
 from preprocessing.row_report import FOLDERS, report, report_users
 from preprocessing.runners import Runner
@@ -268,11 +268,7 @@ class _Run:
 def _source(table: TableConfig) -> list[Any]:
     if table.resolved_format == "bigquery":
         return [table.path, *bigquery.state(table.path)]
-    return [
-        [m.path, m.size_in_bytes, m.last_updated_in_seconds]
-        for path in find_files(table)
-        for m in FileSystems.match([path])[0].metadata_list
-    ]
+    return [state(path) for path in find_files(table.path)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,46 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
+from typing import IO
 
+import numpy as np
 import pyarrow as pa
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder, RecordBatchToExamplesEncoder
 
+from preprocessing import input_files
 from preprocessing.errors import LongtailError
+from preprocessing.readable_text import as_text
+from preprocessing.row_outcomes import RowOutcomes, Rows
+
+_HEAD, _CHECKSUM, _LONGEST = 12, 4, 1 << 31
+"""Bytes: length with its checksum, checksum, of the largest message of Protocol Buffers."""
 
 
-def read_examples(path: str, columns: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
-    """Record batches of the first value of each feature; a missing feature is null.
+def read_examples(
+    path: str, ordinal: int, columns: list[str], batch_rows: int, outcomes: RowOutcomes
+) -> Iterator[Rows]:
+    """The values of each feature as lists; a missing feature is null.
 
     Raises:
-      LongtailError: the file is no TFRecord of ``tf.train.Example``.
+      LongtailError: the file is no TFRecord, or a feature holds numbers in some examples and bytes in others.
     """
-    decoder = ExamplesToRecordBatchDecoder()
+    number, types = 0, dict[str, pa.DataType]()
     for records in _batches(path, batch_rows):
-        decoded = _decode(decoder, records, path)
+        numbers = np.arange(number, number + len(records))
+        number += len(records)
+        good = [_is_example(record) for record in records]
+        for at in np.flatnonzero(np.invert(good)):
+            place = {"source": path, "row": int(numbers[at]) + 1, "detail": "no tf.train.Example"}
+            text = records[at].decode("utf-8", "replace")
+            outcomes.malformed(ordinal, int(numbers[at]), place, text)
+        if not any(good):
+            continue
+        decoded = _decode([r for r, is_good in zip(records, good, strict=True) if is_good], path)
         arrays = []
         for name in columns:
             found = decoded.schema.get_field_index(name)
-            if found < 0:
-                arrays.append(pa.nulls(decoded.num_rows, pa.string()))
-                continue
-            column = decoded.column(found)
+            column = pa.nulls(decoded.num_rows) if found < 0 else decoded.column(found)
             if pa.types.is_null(column.type):
-                arrays.append(pa.nulls(decoded.num_rows, pa.string()))
-            elif pa.types.is_binary(column.type.value_type) or pa.types.is_large_binary(
-                column.type.value_type
-            ):
-                arrays.append(column.cast(pa.large_list(pa.large_string())))
-            else:
-                arrays.append(column)
-        yield pa.RecordBatch.from_arrays(arrays, columns)
+                column = pa.nulls(decoded.num_rows, pa.string())
+            elif types.setdefault(name, column.type) != column.type:
+                raise LongtailError(
+                    f"{path}: expected the feature '{name}' to be {types[name].value_type} as in its first examples, "
+                    f"received {column.type.value_type} within examples {numbers[0] + 1} to {number}"
+                )
+            arrays.append(column)
+        batch = pa.RecordBatch.from_arrays(arrays, columns)
+        yield as_text(Rows(batch, path, ordinal, numbers[np.array(good)]), outcomes)
 
 
 def feature_names(path: str, rows: int) -> list[str]:
-    """The features that the first rows of a file have."""
-    head = next(_batches(path, rows), None)
-    return list(_decode(ExamplesToRecordBatchDecoder(), head, path).schema.names) if head else []
+    """The features that the first examples of a file have."""
+    head = [record for record in next(_batches(path, rows), []) if _is_example(record)]
+    return list(_decode(head, path).schema.names) if head else []
 
 
 def write_examples(path: str | Path, batch: pa.RecordBatch) -> int:
@@ -54,23 +73,46 @@ def write_examples(path: str | Path, batch: pa.RecordBatch) -> int:
 
 
 def _batches(path: str, rows: int) -> Iterator[list[bytes]]:
-    compression = "GZIP" if path.endswith(".gz") else ""
-    records = tf.data.TFRecordDataset(path, compression_type=compression).batch(rows)
+    if path.endswith(".gz"):
+        # TensorFlow takes the end of a gzip file that is cut off for its end.
+        with input_files.opened(path) as stream:
+            records = _records(stream, path)
+            while batch := list(islice(records, rows)):
+                yield batch
+        return
     try:
-        for batch in records:
-            yield batch.numpy().tolist()
-    except tf.errors.DataLossError as error:
+        for found in tf.data.TFRecordDataset(path).batch(rows):
+            yield found.numpy().tolist()
+    except tf.errors.OpError as error:
         raise LongtailError(
-            f"{path} is not a TFRecord file of tf.train.Example: {error.message}"
+            f"{path} is not a TFRecord file of tf.train.Example, or it is cut off: {error.message}"
         ) from error
 
 
-def _decode(
-    decoder: ExamplesToRecordBatchDecoder, records: list[bytes], path: str
-) -> pa.RecordBatch:
+def _records(stream: IO[bytes], path: str) -> Iterator[bytes]:
+    """Records by their lengths; gzip has checked the bytes."""
+    while head := stream.read(_HEAD):
+        length = int.from_bytes(head[:8], "little")
+        record = stream.read(length) if length < _LONGEST else b""
+        if len(record) < length or len(stream.read(_CHECKSUM)) < _CHECKSUM:
+            raise LongtailError(
+                f"{path} is not a TFRecord file of tf.train.Example, or it is cut off"
+            )
+        yield record
+
+
+def _is_example(record: bytes) -> bool:
     try:
-        return decoder.DecodeBatch(records)
+        tf.train.Example.FromString(record)
+    except DecodeError:
+        return False
+    return True
+
+
+def _decode(records: list[bytes], path: str) -> pa.RecordBatch:
+    try:
+        return ExamplesToRecordBatchDecoder().DecodeBatch(records)
     except Exception as error:
         raise LongtailError(
-            f"{path} is not a TFRecord file of tf.train.Example: {error}"
+            f"{path} is not a TFRecord file of tf.train.Example: {' '.join(str(error).split())}"
         ) from error
