@@ -13,6 +13,7 @@ from pipelines.ablation.arms import AblateConfig
 from pipelines.gates import GatesConfig
 from pipelines.tfx.config import PipelineConfig
 from pipelines.vertex.config import VertexConfig
+from preprocessing.artifacts import MANIFEST
 from preprocessing.config_io import load_config
 from preprocessing.features import Section
 from preprocessing.locations import mounted, reachable
@@ -63,6 +64,17 @@ class Paths:
     def statistics(self) -> Path:
         """Statistics and schema of the examples, and their anomalies."""
         return self.work_dir / "statistics"
+
+    @property
+    def final(self) -> Path:
+        """Data, model and candidate of the final fit, in the form of a run."""
+        return self.work_dir / "final"
+
+    @property
+    def asked(self) -> Path:
+        """The data with sample queries as of what is served: those of the final fit, where there was one."""
+        fitted = self.final / "data"
+        return fitted if (fitted / MANIFEST).is_file() else self.data
 
     @property
     def evaluation(self) -> Path:

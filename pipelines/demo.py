@@ -65,7 +65,7 @@ def demo(console: Console, *, quick: bool, overrides: list[str]) -> None:
 
 def show_households(paths: Paths, console: Console) -> None:
     """What some households bought last and what the server recommends of all that they never bought."""
-    known = zip(shop.sample_queries(paths.data), shop.sample_seen(paths.data), strict=True)
+    known = zip(shop.sample_queries(paths.asked), shop.sample_seen(paths.asked), strict=True)
     chosen = [(q, seen) for q, seen in known if len(set(q["history"])) >= _SHOWN][:_HOUSEHOLDS]
     names = shop.titles(paths.data)
     with embedded.server(paths.export, console) as client:

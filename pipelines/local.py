@@ -76,6 +76,7 @@ def export(config: RunConfig, paths: Paths, console: Console) -> Path:
 
 def candidate(config: RunConfig, paths: Paths, console: Console) -> Path:
     """A version of the SavedModel where no server looks; the served one that was made of the same."""
+    from pipelines.final_fit import wanted
     from pipelines.rollout import served_version
     from serving.export import export as run
     from serving.export import export_fingerprint
@@ -83,7 +84,8 @@ def candidate(config: RunConfig, paths: Paths, console: Console) -> Path:
     made_from = [
         (read_manifest(path) or {}).get("fingerprint") for path in (paths.data, paths.model)
     ]
-    served = served_version(paths.export, export_fingerprint(config, *map(str, made_from)))
+    evaluated = export_fingerprint(config, *map(str, made_from))
+    served = served_version(paths.export, wanted(config, evaluated))
     if served:
         console.print(f"  export is current: {served}", highlight=False)
         return served

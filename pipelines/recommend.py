@@ -68,7 +68,7 @@ def _query(
     query: dict[str, Any] = {f.name: [] if f.kind is Kind.NUMERIC else [""] for f in listed}
     query |= {f.weights_name: [0.0] for f in listed if f.weights_name}
     query["history"] = [""]
-    for known in shop.sample_queries(paths.data):
+    for known in shop.sample_queries(paths.asked):
         if any(known.get(key) == [user] for key in keys):
             query |= known
     query |= {key: [user] for key in keys}

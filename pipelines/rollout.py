@@ -10,8 +10,10 @@ from typing import Any
 
 from rich.console import Console
 
+from pipelines import final_fit
 from pipelines.baseline import comparing, measured_again
 from pipelines.config import Paths, RunConfig
+from pipelines.final_fit import FINAL_FIT
 from pipelines.gates import Check, check, is_blessed, refused
 from pipelines.page import record_checks, write_page
 from preprocessing.artifacts import whole_directory, write_text_atomically
@@ -64,7 +66,7 @@ def roll_out(
             )
         _bless(paths, version, metrics, checks)
     if version.parent != paths.export:
-        version = _publish(paths, version)
+        version = _publish(paths, final_fit.fitted(config, paths, version, console))
     number = int(version.name)
     if number in withdrawn_versions(paths.export):
         console.print(
@@ -123,9 +125,10 @@ def roll_back(config: RunConfig, paths: Paths, console: Console, to: int | None 
 
 
 def served_version(folder: Path, fingerprint: str) -> Path | None:
-    """The newest version in a folder of versions that was made of the same."""
+    """The newest version in a folder of versions that was made of the same, or fitted from it."""
     for _, path in sorted(version_paths(folder).items(), reverse=True):
-        if read_description(Path(path)).get("fingerprint") == fingerprint:
+        said = read_description(Path(path))
+        if fingerprint in (said.get("fingerprint"), said.get(FINAL_FIT, {}).get("fingerprint")):
             return Path(path)
     return None
 
@@ -162,7 +165,7 @@ def _baseline(
         if (measured["made"]["data_fingerprint"], measured["ks"], measured["buckets"]) == data:
             return measured
         previous = Previous.open(Path(record["work_dir"]))
-        if previous.fingerprint != read_description(blessed)["made_from"]["model"]:
+        if previous.fingerprint != final_fit.evaluated_model(blessed):
             raise LongtailError(f"{record['work_dir']} was trained anew since")
         made_by = measured["made"]["config"]
         again = measured_again(config, paths.data, previous, made_by, stages)
@@ -189,7 +192,7 @@ def _publish(paths: Paths, candidate: Path) -> Path:
         description = {**read_description(out), "version": int(target.name)}
         text = json.dumps(description, indent=2, allow_nan=False) + "\n"
         (out / ASSETS / DESCRIPTION).write_text(text)
-    shutil.rmtree(candidate.parent)
+    final_fit.forget(paths)
     return target
 
 

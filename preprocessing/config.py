@@ -193,6 +193,11 @@ class SplitConfig(Section):
         None, description="global_time: instant instead of a fraction"
     )
     allow_empty: bool = Field(False, description="accept a validation or test without interactions")
+    held_out: Literal["evaluate", "train"] = Field(
+        "evaluate",
+        description="what validation and test are for; train: all interactions are trained on and nothing can be "
+        "evaluated, as a final fit wants it (train.final_fit, which sets this by itself)",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> SplitConfig:

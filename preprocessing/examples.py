@@ -12,15 +12,18 @@ from numpy.typing import NDArray
 
 from preprocessing import dropped_items, ragged, refusals, splits
 from preprocessing.columns import arrow_schema, empty_lists
-from preprocessing.config import DataSections
+from preprocessing.config import DataSections, SplitConfig
 from preprocessing.features import Feature, FeatureList, Kind, Side
+from preprocessing.histories import histories
 from preprocessing.refusals import Refusals
 
 PLACE = "place"
 """Split and partition of a row."""
-TRAIN_FIELDS = ("item", "reward", "timestamp", "history", "user_row", "refused")
+TRAIN_FIELDS = ("item", "reward", "timestamp", "history", "user_row", "refused", "held_out")
 QUERY_FIELDS = ("user", "history", "targets", "seen", "seen_counts")
 """What a row carries past the transform graph."""
+_QUERIES_NOW = 1_000
+"""Of a partition, where no split is held out: what an export is checked and measured with."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,16 @@ class Rules:
     """Microseconds: start of validation, start of test, end of the log; without a split by time the last for all."""
     dropped_items: str | None = None
     """File of the items with too few training interactions, see ``dropped_items``; None where there are none."""
+    end_of_training: int | None = None
+    """Microseconds: the first instant after training; None where each user's training ends by itself."""
+
+    @classmethod
+    def of(cls, split: SplitConfig, bounds: tuple[int, int] | None, last: int) -> Rules:
+        """Without dropped items; ``last`` is the instant of the last interaction."""
+        if split.held_out == "train":
+            return cls(bounds, (last, last, last), end_of_training=last + 1 if bounds else None)
+        ends = (*(bounds or (last, last)), last)
+        return cls(bounds, ends, end_of_training=bounds[0] if bounds else None)
 
 
 @dataclass(frozen=True)
@@ -43,6 +56,8 @@ class Partition:
     item: NDArray[Any]
     time: NDArray[Any]
     split: NDArray[Any]
+    held_out: NDArray[Any]
+    """Whether an interaction is of validation or test, or would be if those were not trained on."""
     refusals: Refusals
 
     @property
@@ -88,8 +103,11 @@ def divide(table: pa.Table, config: DataSections, rules: Rules) -> Partition:
     split = splits.assign(
         config.preprocess.split, rules.bounds, user, time, np.asarray(table["split"])
     )
+    held_out = split > splits.TRAIN
+    if config.preprocess.split.held_out == "train":
+        split = np.where(held_out, splits.TRAIN, split).astype(np.int8)
     item = np.asarray(table["item"]).astype(np.int64)
-    return Partition(table, user, item, time, split, refused)
+    return Partition(table, user, item, time, split, held_out, refused)
 
 
 def training_rows(part: Partition, config: DataSections) -> NDArray[Any]:
@@ -99,31 +117,6 @@ def training_rows(part: Partition, config: DataSections) -> NDArray[Any]:
         pairs = np.stack([part.user[rows], part.item[rows]], axis=1)
         rows = rows[np.sort(np.unique(pairs, axis=0, return_index=True)[1])]
     return rows
-
-
-def histories(
-    user: NDArray[Any], item: NDArray[Any], time: NDArray[Any], length: int
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The last items of each user strictly before each interaction's instant: a basket never sees itself.
-
-    Args:
-      user, item, time: [n], sorted by user and time.
-      length: items kept at most.
-
-    Returns:
-      Offsets [n + 1] and items, oldest first.
-    """
-    user_start, user_size = splits.runs(user)
-    start = np.repeat(user_start, user_size)
-    instant = (
-        np.concatenate([[0], np.cumsum((user[1:] != user[:-1]) | (time[1:] != time[:-1]))])
-        if len(user)
-        else user
-    )
-    now_start, now_size = splits.runs(instant)
-    now = np.repeat(now_start, now_size)
-    sizes = np.minimum(now - start, length)
-    return ragged.slices(now - sizes, sizes, item)
 
 
 def training_batch(
@@ -157,7 +150,7 @@ def training_batch(
         part.user[log],
         part.item[log],
         part.time[log],
-        rules.bounds[0] if rules.bounds else None,
+        rules.end_of_training,
         config.preprocess.max_refused,
     )
     reward = np.asarray(part.table["reward"])[chosen]
@@ -168,6 +161,7 @@ def training_batch(
         "history": history,
         "user_row": ragged.singles(pa.array(first_user + user_rows, pa.int64())),
         "refused": ragged.take(*refused, user_rows),
+        "held_out": ragged.singles(pa.array(part.held_out[chosen], pa.int64())),
     }
     return _batch(part, users, config, chosen, (splits.TRAIN, number), fields)
 
@@ -175,11 +169,18 @@ def training_batch(
 def query_batch(
     part: Partition, users: Users, config: DataSections, split: int, number: int
 ) -> pa.RecordBatch:
-    """One query a user of the split: the history of the earlier splits, the targets, what was seen."""
+    """One query a user of the split: the history of the earlier splits, the targets, what was seen.
+
+    Where nothing is held out, the place of validation takes what some users would ask now: without targets.
+    """
     earlier = np.flatnonzero(part.split < split)  # with what training drops: it has happened
     later = np.flatnonzero(part.split == split)
     starts, sizes = splits.runs(part.user[later])
     chosen = later[starts]
+    if config.preprocess.split.held_out == "train" and split == splits.VALIDATION:
+        first, each = splits.runs(part.user[earlier])
+        chosen = earlier[first + each - 1][:_QUERIES_NOW]
+        starts = sizes = np.zeros(len(chosen), np.int64)
     codes = part.user[chosen]
     low, high = (
         np.searchsorted(part.user[earlier], codes),
@@ -247,6 +248,7 @@ def unused_fields(config: DataSections) -> set[str]:
     return {
         *(() if config.feature_list.history_length else ("history",)),
         *(() if config.data.refused else ("refused",)),
+        *(() if config.preprocess.split.held_out == "train" else ("held_out",)),
     }
 
 

@@ -181,7 +181,7 @@ class _Run:
             "counts": {**dict(sorted(counters.items())), "items": len(items), "examples": written},
             "sources": {name: each.summary() for name, each in self._sources.items()},
             "rejected": dict(rejected),
-            "split": splits.describe(rules.bounds),
+            "split": splits.describe(rules.bounds, config.preprocess.split, rules.ends[-1]),
         }
 
     def _items(self, log_units: list[Any]) -> pa.Table:
@@ -226,7 +226,7 @@ class _Run:
         if statistics.counters["interactions"]:
             bounds = splits.boundaries(self._config.preprocess.split, statistics.times)
         last = int(statistics.times.values.max(initial=0))
-        rules = examples.Rules(bounds, (*(bounds or (last, last)), last))
+        rules = examples.Rules.of(self._config.preprocess.split, bounds, last)
         least = self._config.preprocess.min_item_count
         if least == 1 or not groups:
             return rules

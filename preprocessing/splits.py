@@ -124,12 +124,10 @@ def infrequent(
     return few
 
 
-def describe(bounds: tuple[int, int] | None) -> dict[str, Any]:
-    """The boundaries as readable times."""
-    if bounds is None:
-        return {}
-    names = ("validation_from", "test_from")
-    return {
-        n: str(np.datetime64(b, "us").astype("datetime64[s]"))
-        for n, b in zip(names, bounds, strict=True)
-    }
+def describe(bounds: tuple[int, int] | None, split: SplitConfig, last: int) -> dict[str, Any]:
+    """The boundaries as readable times, and ``until``: that of the last interaction."""
+    instants = dict(zip(("validation_from", "test_from"), bounds or (), strict=False))
+    if split.held_out == "train":
+        instants = {}
+    instants["until"] = last
+    return {n: str(np.datetime64(b, "us").astype("datetime64[s]")) for n, b in instants.items()}

@@ -74,8 +74,13 @@ class TrainConfig(Section):
     evaluations_per_epoch: PositiveInt = 1
     continued_learning_rate: PositiveFloat | None = Field(
         None,
-        description="of a training that goes on from an earlier model; default: learning_rate. Choose it on "
-        "validation: what is new is few and not as the whole (docs/daily.md)",
+        description="of a training that goes on from an earlier model; default: a hundredth of learning_rate. "
+        "Choose it on validation: what is new is few and not as the whole (docs/daily.md)",
+    )
+    final_fit: Literal["continue", "from_scratch", "none"] = Field(
+        "continue",
+        description="how the model that is served learns what validation and test held out, after the gates: going on "
+        "from the one that was evaluated, trained anew on all events, or not at all",
     )
     continue_from: str | None = Field(
         None,
@@ -103,6 +108,11 @@ class TrainConfig(Section):
         4_000_000,
         description="examples; a training set that fits is held in memory and shuffled perfectly",
     )
+
+    @property
+    def rate_of_continuation(self) -> float:
+        """Learning rate of a training that goes on from an earlier model."""
+        return self.continued_learning_rate or self.learning_rate / 100
 
 
 class EvaluateConfig(Section):
@@ -159,6 +169,11 @@ class TrainerSections(DataSections):
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     data_checks: DataChecksConfig = DataChecksConfig()
+
+    @property
+    def is_final_fit(self) -> bool:
+        """Whether the data hold nothing out: a training on them is a final fit."""
+        return self.preprocess.split.held_out == "train"
 
     @model_validator(mode="before")
     @classmethod

@@ -31,12 +31,15 @@ class Previous:
       model_dir: its training.
       fingerprint: of the model.
       until: seconds since 1970 where its training events end, None where they have no such end.
+      passes: epochs of the training from scratch that it goes back to, at its best; None where the
+        manifest does not say.
     """
 
     data_dir: Path
     model_dir: Path
     fingerprint: str
     until: int | None
+    passes: float | None = None
 
     @classmethod
     def open(cls, work_dir: Path) -> Previous:
@@ -60,7 +63,7 @@ class Previous:
             )
         end = data.get("split", {}).get("validation_from")
         until = int(np.datetime64(end, "s").astype(np.int64)) if end else None
-        return cls(data_dir, model_dir, str(model["fingerprint"]), until)
+        return cls(data_dir, model_dir, str(model["fingerprint"]), until, model.get("passes"))
 
     def require_until(self) -> int:
         """`until`; raises LongtailError where the split has no boundary in time."""
@@ -68,7 +71,7 @@ class Previous:
             raise LongtailError(
                 f"train.continue_from: expected a run with preprocess.split.method global_time, "
                 f"received one without a boundary in time in {self.data_dir}; new events can only "
-                "be told from old ones by time"
+                "be told from old ones by time (instead of a final fit, name the work_dir that it is of)"
             )
         return self.until
 

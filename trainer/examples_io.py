@@ -16,6 +16,7 @@ from trainer.vocabulary import open_transform
 
 _TRAIN_FIELDS = {"item": tf.int64, "reward": tf.float32, "user_row": tf.int64}
 TIMESTAMP = "timestamp"
+HELD_OUT = "held_out"
 _QUERY_FIELDS = ("targets", "seen", "seen_counts")
 _PARSED_AT_ONCE = 4096
 Columns = dict[str, "NDArray[Any] | Ragged"]
@@ -33,7 +34,11 @@ def query_spec(data_dir: Path) -> dict[str, Any]:
 
 
 def training_spec(
-    data_dir: Path, *, with_refused: bool = False, with_time: bool = False
+    data_dir: Path,
+    *,
+    with_refused: bool = False,
+    with_time: bool = False,
+    with_held_out: bool = False,
 ) -> dict[str, Any]:
     """Parse spec of a training example.
 
@@ -41,11 +46,13 @@ def training_spec(
       data_dir: finished preprocessing.
       with_refused: whether the examples carry refusals, see `data.refused`.
       with_time: with the timestamp, which nothing in the model reads.
+      with_held_out: with the mark of validation and test, see `preprocess.split.held_out`.
     """
     single = {name: tf.io.FixedLenFeature([], dtype) for name, dtype in _TRAIN_FIELDS.items()}
     refused = {"refused": _ragged(tf.int64)} if with_refused else {}
     time = {TIMESTAMP: tf.io.FixedLenFeature([], tf.int64)} if with_time else {}
-    return {**query_spec(data_dir), **single, **refused, **time}
+    mark = {HELD_OUT: tf.io.FixedLenFeature([], tf.int64)} if with_held_out else {}
+    return {**query_spec(data_dir), **single, **refused, **time, **mark}
 
 
 def evaluation_spec(data_dir: Path) -> dict[str, Any]:

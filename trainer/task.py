@@ -27,17 +27,15 @@ from preprocessing.errors import LongtailError, LongtailFailure
 from preprocessing.finished import finished_data
 from preprocessing.locations import reachable
 from preprocessing.sole_writer import sole_writer
-from trainer.build import build_model
 from trainer.callbacks import CheckpointEvery, ProgressReport, Scalars, StopOnNaN, ValidationRecall
 from trainer.cluster import read_cluster
 from trainer.config import TrainerSections
-from trainer.continuation import Previous, carried_over
+from trainer.continuation import Previous
 from trainer.distribution import Alone, Span
-from trainer.input_fn import Part, TrainingData
+from trainer.input_fn import TrainingData
 from trainer.keras_gate import keras, tf
-from trainer.model import RecallModel
-from trainer.new_events import NewEvents
 from trainer.parameter_servers import serve
+from trainer.passes import Passes, is_anew
 from trainer.run_state import RunState, claim
 from trainer.strategy import distribute
 from trainer.validation import Validation
@@ -53,10 +51,14 @@ def training_fingerprint(
         exclude={"train": {"min_shard_bytes", "grace_seconds"}},
     )
     sections["train"].pop("continue_from")  # a place; `previous` says what lies there
-    rate = sections["train"].pop("continued_learning_rate")
+    del sections["train"]["continued_learning_rate"]
+    final_fit = sections["train"].pop("final_fit")
     if previous is not None:
         sections["previous"] = previous
-        sections["train"]["learning_rate"] = rate or config.train.learning_rate
+        if is_anew(config):
+            sections["final_fit"] = final_fit
+        else:
+            sections["train"]["learning_rate"] = config.train.rate_of_continuation
     weights = config.data.reward_weights
     judged = config.evaluate.model_dump(
         mode="json", include={"ks", "bucket_shares", "max_validation_users"}
@@ -110,12 +112,12 @@ def train(
                 "train.continue_from: expected the work_dir of an earlier run, received this run's "
                 "own; give each day a work_dir of its own, e.g. --set work_dir=runs/2024-05-02"
             )
-        rate = config.train.continued_learning_rate or config.train.learning_rate
-        section = config.train.model_copy(update={"learning_rate": rate})
-        config = config.model_copy(update={"train": section})
     wanted = training_fingerprint(
         config, data["fingerprint"], previous.fingerprint if previous else None
     )
+    if previous is not None and not is_anew(config):
+        section = {"learning_rate": config.train.rate_of_continuation}
+        config = config.model_copy(update={"train": config.train.model_copy(update=section)})
     if is_current(model_dir, wanted):
         console.print(f"  model is current: {model_dir}", highlight=False)
         return read_manifest(model_dir) or {}
@@ -130,21 +132,10 @@ def train(
         distribution.from_chief(0)  # what another run left is gone before anybody restores
         started = time.perf_counter()
         keras.utils.set_random_seed(config.seed)
-        continued: dict[str, Any] = {}
         with distribution.scope():
-            if previous is None:
-                examples = TrainingData(
-                    data_dir, config, distribution.part, distribution.on_servers
-                )
-                model = build_model(config, data_dir)
-                passes, evaluations = config.train.max_epochs, config.train.evaluations_per_epoch
-            else:
-                examples, model, rows = _continuation(
-                    config, data_dir, previous, distribution.part, console
-                )
-                # Each event once, the newest last: what stands at the end is the model.
-                passes = evaluations = 1
-                continued = {"continued": {"from": previous.fingerprint, "rows": rows}}
+            passes = Passes.of(config, data_dir, previous, distribution, console)
+        examples, model = passes.examples, passes.model
+        period, periods = passes.period, passes.periods
         state = RunState(model, model_dir, config.train.keep_checkpoints, distribution.is_chief)
         if state.restore():
             console.print(f"  going on at step {state.step}", highlight=False)
@@ -153,8 +144,6 @@ def train(
                 f"expected every worker to see the chief's checkpoints, received step {state.step} in "
                 f"{model_dir}: give all workers the same model directory, on storage that they share"
             )
-        period = math.ceil(examples.steps_per_epoch / evaluations)
-        periods = math.ceil(passes * examples.steps_per_epoch / period)
         validation = ValidationRecall(
             state,
             Validation(config, data_dir),
@@ -194,35 +183,13 @@ def train(
             "examples_per_second": round(report.speed.mean),
             "seconds": round(time.perf_counter() - started, 1),
             "data_fingerprint": data["fingerprint"],
-            **continued,
+            "passes": round(state.progress.best_step / examples.steps_per_epoch, 3),
+            **passes.told,
         }
         if distribution.is_chief:
             write_manifest(model_dir, wanted, summary)
         distribution.from_chief(0)  # its manifest is there, and nobody leaves before the others
         return read_manifest(model_dir) or summary
-
-
-def _continuation(
-    config: TrainerSections,
-    data_dir: Path,
-    previous: Previous,
-    part: Part | None,
-    console: Console,
-) -> tuple[TrainingData, RecallModel, dict[str, dict[str, int]]]:
-    """The new events, yesterday's model, and what became of the rows of its tables."""
-    events = NewEvents(data_dir, config, previous.require_until(), part)
-    model, rows = carried_over(config, data_dir, previous)
-    model.draw_from(events.drawn)
-    told = ", ".join(
-        f"{owner} {r['kept']:,} + {r['new']:,}" + (f" - {r['gone']:,}" if r["gone"] else "")
-        for owner, r in rows.items()
-    )
-    console.print(
-        f"  continuing {previous.model_dir} with {events.num_examples:,} new examples; "
-        f"rows kept + new: {told}",
-        highlight=False,
-    )
-    return events, model, rows
 
 
 def _fit(

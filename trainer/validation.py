@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,10 @@ class Validation:
         NaN where no user has a target.
         """
         settings, ks = self._settings, list(self._settings.ks)
+        if not len(self._targets.items):  # of a final fit: nothing to rank the catalogue for
+            names = [f"{m}@{k}/{self._mode}" for m in ("recall", "ndcg", "mrr") for k in ks]
+            names += [f"recall@{ks[-1]}/{self._mode}/{bucket}" for bucket in BUCKETS]
+            return dict.fromkeys(names, math.nan)
         users = query_embeddings(model, self._queries.features, settings.batch_users)
         exclude = self._queries.seen if self._mode == "new" else None
         rows, _ = top_items(

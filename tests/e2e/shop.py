@@ -74,6 +74,8 @@ def write_config(directory: Path, root: Path) -> Path:
     document["work_dir"] = str(directory / document["work_dir"])
     for table in ("interactions", "items"):
         document["data"][table]["path"] = str(directory / document["data"][table]["path"])
+    # What it adds is shown in test_daily.
+    document["train"] = {**document.get("train", {}), "final_fit": "none"}
     path = directory / "shop.yaml"
     path.write_text(yaml.safe_dump(document))
     return path

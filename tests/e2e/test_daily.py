@@ -18,6 +18,7 @@ from pipelines import config as configuration
 from pipelines import embedded, rollout
 from pipelines.cli import main
 from pipelines.config import Paths
+from preprocessing.artifacts import read_manifest
 from serving import labels
 from serving.export_dir import read_labels, version_paths
 from tests.e2e import days
@@ -54,8 +55,17 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     made = Shop(tmp_path_factory.mktemp("daily"))
     assert made.run(1) == 0
     assert made.state() == ([1], {"stable": 1})
+    # What a kill between the final fit and its publication leaves: nothing is served by half.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rollout, "_publish", interrupted)
+        assert made.run(2, "--continue-from", str(made.root / "day-1")) == 1
+    assert made.state() == ([1], {"stable": 1})
     assert made.run(2, "--continue-from", str(made.root / "day-1")) == 0
     return made
+
+
+def interrupted(*_: Any) -> Path:
+    raise KeyboardInterrupt
 
 
 def tables(shop: Shop, day: int, build: Callable[..., Any]) -> dict[bytes, np.ndarray]:
@@ -110,6 +120,27 @@ def test_the_proof_lies_beside_the_version(shop: Shop) -> None:
     assert "specific { versions: 2 }" in text and 'key: "stable" value: 2' in text
 
 
+def test_what_is_served_has_learned_all_and_what_was_evaluated_only_the_past(shop: Shop) -> None:
+    paths = shop.paths(2)
+    said = json.loads((paths.export / "2" / "assets.extra" / "longtail.json").read_text())
+    fit = said["final_fit"]
+    data, model = (read_manifest(path) or {} for path in (paths.data, paths.model))
+    fitted = read_manifest(paths.final / "model") or {}
+    assert (fit["how"], fit["learning_rate"]) == ("continue", 0.001)  # a hundredth of 0.1
+    evaluated, served = fit["evaluated"], fit["served"]
+    assert (evaluated["data"], evaluated["model"]) == (data["fingerprint"], model["fingerprint"])
+    assert said["made_from"]["model"] == fitted["fingerprint"] != model["fingerprint"]
+    # 5,000 orders, one a minute: day two ends with the minute 4,999.
+    assert (evaluated["before"], evaluated["until"]) == (data["split"]["validation_from"], None)
+    assert (served["before"], served["until"]) == (None, "2024-05-04T11:19:00")
+    train = data["counts"]["train_examples"]
+    assert (evaluated["examples"], served["examples"]) == (train, 5_000)
+    assert served["examples_of_last_training"] == 5_000 - train
+    assert fitted["continued"]["from"] == model["fingerprint"]
+    figures = json.loads((paths.export / "2" / "assets.extra" / "metrics.json").read_text())
+    assert figures["made"]["data_fingerprint"] == data["fingerprint"]
+
+
 def test_a_second_call_does_nothing_anew(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
     assert shop.run(2, "--continue-from", str(shop.root / "day-1")) == 0
     said = capsys.readouterr().out
@@ -129,12 +160,17 @@ def test_a_kill_between_publishing_and_the_label_is_made_good(
 def test_a_model_made_worse_is_neither_blessed_nor_pushed(
     shop: Shop, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bad = ["--set", "train.learning_rate=5", "--continue-from", str(shop.root / "day-2")]
+    bad = ["--set", "train.continued_learning_rate=5", "--continue-from", str(shop.root / "day-2")]
     assert shop.run(3, *bad) == 1
     said = capsys.readouterr().err
     assert "not blessed: recall@10/all overall against the blessed model" in said
     assert "label stable stays at 2" in said and len(said.strip().splitlines()) == 1
     assert shop.state() == ([1, 2], {"stable": 2})
+    # It went on from the evaluated model of day two, not from the one that is served, which knows
+    # the test events of day three in part.
+    summary = read_manifest(shop.paths(3).model) or {}
+    before = read_manifest(shop.paths(2).model) or {}
+    assert summary["continued"]["from"] == before["fingerprint"]
     judged = json.loads((shop.paths(3).evaluation / "gates.json").read_text())
     assert not all(each["passed"] for each in judged["checks"])
     page = (shop.paths(3).evaluation / "report.html").read_text()
@@ -180,6 +216,8 @@ def test_a_run_may_be_named_by_its_day(shop: Shop, capsys: pytest.CaptureFixture
 def test_bad_input_is_told_before_any_work(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
     assert shop.run(3, "--continue-from", str(shop.root / "day-0")) == 2
     assert "expected a finished run in" in capsys.readouterr().err
+    assert shop.run(3, "--continue-from", str(shop.root / "day-2" / "final")) == 2
+    assert "instead of a final fit, name the work_dir that it is of" in capsys.readouterr().err
     more = ["--continue-from", str(shop.root / "day-1"), "--set", "rollout.export_dir=null"]
     assert shop.run(3, *more) == 2
     assert "the same for every day" in capsys.readouterr().err

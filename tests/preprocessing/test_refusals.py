@@ -118,8 +118,8 @@ def test_of_the_reward_itself_one_reason_is_given() -> None:
 def test_without_the_setting_nothing_is_refused() -> None:
     done, outcomes = ingested(make_config(min_reward=4), stars=[1, 4])
     assert (refused(done), outcomes.set_aside) == ([False], {"below_min_reward": 1})
-    assert examples.unused_fields(make_config()) == {"refused"}
-    assert examples.unused_fields(make_config(refused={"at_most": 0})) == set()
+    assert examples.unused_fields(make_config()) == {"refused", "held_out"}
+    assert examples.unused_fields(make_config(refused={"at_most": 0})) == {"held_out"}
 
 
 def test_a_refusal_needs_no_split_of_its_own() -> None:
@@ -135,7 +135,7 @@ def test_a_refusal_needs_no_split_of_its_own() -> None:
 def test_a_partition_of_refusals_alone_gives_no_rows() -> None:
     config = make_config(refused={"at_most": 2})
     table = pa.Table.from_batches([ingested(config, stars=[1, 2])[0]])
-    rules = examples.Rules((5, 6), (5, 6, 7))
+    rules = examples.Rules((5, 6), (5, 6, 7), end_of_training=5)
     part = examples.sort_and_split(table, config, rules)
     users = examples.Users(None, config)
     assert len(part.refusals.item) == 2

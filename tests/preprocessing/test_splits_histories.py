@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from preprocessing import splits
 from preprocessing.config import SplitConfig
-from preprocessing.examples import histories
+from preprocessing.histories import histories
 
 LOG = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5), st.integers(1, 9)), max_size=40)
 

@@ -28,6 +28,8 @@ from trainer.config import TrainerSections
 USERS, ITEMS, GROUPS, UNSEEN = 48, 64, 4, 4
 """UNSEEN: the last items of the table have no training example."""
 PER_USER = 24
+HELD_OUT_FROM = 12
+"""Of the 20 training examples of a user: their marks where `preprocess.split.held_out` is train."""
 TAGS = 6
 FEATURES: list[dict[str, Any]] = [
     {"name": "user_key", "side": "query", "kind": "id", "dim": 8},
@@ -128,6 +130,7 @@ def write_data(data_dir: Path, seed: int = 0) -> None:
                 "history": log[max(0, at - 8) : at],
                 "item": [item],
                 "timestamp": [at],
+                "held_out": [at >= HELD_OUT_FROM],
                 "user_row": [user],
                 "refused": refused_by(user),
             }

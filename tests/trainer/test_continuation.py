@@ -14,7 +14,7 @@ from rich.console import Console
 from preprocessing.artifacts import read_manifest, write_manifest
 from preprocessing.errors import LongtailError
 from tests.trainer.processes import cluster_of, entry_point, tails, tasks, wait
-from tests.trainer.synthetic import USERS
+from tests.trainer.synthetic import HELD_OUT_FROM, USERS
 from tests.trainer.worker_steps import state_of
 from trainer.build import build_model, load_model
 from trainer.carry_frequency import carry_frequency
@@ -29,7 +29,7 @@ from trainer.vocabulary import Rows, open_transform
 
 Configure = Callable[..., TrainerSections]
 QUIET = Console(quiet=True)
-SINCE = 12
+SINCE = HELD_OUT_FROM
 """Of 20 instants; each user has one event an instant."""
 STREAMED = {"probabilities": "streamed", "frequency": {"buckets": 512, "hashes": 2}}
 MEMORY = {"size": 48, "drawn": 24, "warm_up_steps": 2, "momentum": 0.5}
@@ -123,6 +123,45 @@ def test_a_stream_from_files_gives_the_same(data_dir: Path, configure: Configure
     for ours, theirs in zip(one.take(12), two.take(12), strict=True):
         for name in theirs:
             np.testing.assert_array_equal(ours[name], theirs[name])
+
+
+def test_what_was_held_out_is_found_by_its_mark(data_dir: Path, configure: Configure) -> None:
+    config = configure(train={"batch_size": 100})
+    by_mark, by_time = (NewEvents(data_dir, config, since) for since in (None, SINCE))
+    assert by_mark.num_examples == by_time.num_examples == 384
+    for ours, theirs in zip(by_mark.dataset(0).take(4), by_time.dataset(0).take(4), strict=True):
+        assert set(ours) == set(theirs)
+        for name in theirs:
+            np.testing.assert_array_equal(ours[name], theirs[name])
+
+
+def test_batches_are_full_where_there_are_too_few_others(
+    data_dir: Path, configure: Configure
+) -> None:
+    # 912 new ones in two batches of 500: of the 88 that fill up there are 48, and 40 come again.
+    events = NewEvents(data_dir, configure(train={"batch_size": 500}), 1)
+    assert (events.num_examples, events.steps_per_epoch) == (912, 2)
+    assert [len(batch["item"]) for batch in events.dataset(0).take(2)] == [500, 500]
+    assert events.drawn.sum() == 1000
+
+
+@pytest.mark.parametrize("how", ["continue", "from_scratch"])
+def test_a_final_fit_learns_what_was_held_out(
+    yesterday: Path, data_dir: Path, configure: Configure, tmp_path: Path, how: str
+) -> None:
+    train_section = {"continue_from": str(yesterday), "final_fit": how}
+    split = {"split": {"held_out": "train"}}
+    config = configure(loss=STREAMED, train=train_section, preprocess=split)
+    summary = train(config, data_dir, tmp_path / "model", console=QUIET)
+    before = read_manifest(yesterday / "model") or {}
+    assert before["passes"] == 1  # 30 of 30 steps were best
+    # One pass over the 384, or over all 960 as often as was best when something could be measured.
+    steps, examples = {"continue": (12, 384), "from_scratch": (30, 960)}[how]
+    assert (summary["steps"], summary["examples"]) == (steps, examples)
+    assert summary["passes"] == 1
+    assert ("continued" in summary) == (how == "continue")
+    assert ("from_scratch_as" in summary) == (how == "from_scratch")
+    assert train(config, data_dir, tmp_path / "model", console=QUIET) == summary  # current
 
 
 def test_training_goes_on(

@@ -1,0 +1,140 @@
+"""After the gates: the model that is served learns what validation and test held out.
+
+The evaluated model never sees those events, and later days go on from it, not from the served one: what a final fit
+learned is part of the test split of the days after.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from pipelines.config import Paths, RunConfig
+from preprocessing.artifacts import fingerprint, read_manifest, write_text_atomically
+from preprocessing.errors import LongtailFailure
+from preprocessing.progress import Stages
+from serving.export import ASSETS, DESCRIPTION, export, newest_version, read_description
+
+FINAL_FIT = "final_fit"
+"""In longtail.json of a served version: of which evaluated one, how, and what either has learned."""
+
+
+def wanted(config: RunConfig, evaluated: str) -> str:
+    """What the served version is found again by.
+
+    Args:
+      config: `train` is read.
+      evaluated: `export_fingerprint` of the evaluated version.
+    """
+    how, train = config.train.final_fit, config.train
+    if how == "none":
+        return evaluated
+    return fingerprint(evaluated, how, train.rate_of_continuation if how == "continue" else None)
+
+
+def evaluated_model(version: Path) -> str:
+    """Fingerprint of the model whose figures lie beside a version: of its own, or the one that it was fitted from."""
+    said = read_description(version)
+    made_from = said.get(FINAL_FIT, {}).get("evaluated", said["made_from"])
+    return str(made_from["model"])
+
+
+def fitting(config: RunConfig, paths: Paths) -> tuple[RunConfig, Paths]:
+    """Configuration and places of the final fit that belongs to a run."""
+    split = config.preprocess.split.model_copy(update={"held_out": "train"})
+    train = {"continue_from": str(paths.work_dir)}
+    changed = config.model_copy(
+        update={
+            "preprocess": config.preprocess.model_copy(update={"split": split}),
+            "train": config.train.model_copy(update=train),
+        }
+    )
+    return changed, Paths(paths.final, paths.name, paths.export_dir)
+
+
+def fitted(config: RunConfig, paths: Paths, evaluated: Path, console: Console) -> Path:
+    """The version to serve in the place of a blessed one, with its figures and its blessing.
+
+    Each of its steps is skipped where it is done, as those of a run are. It is not among the served versions yet.
+
+    Args:
+      config: of the run; `train.final_fit` decides.
+      paths: of the run.
+      evaluated: the blessed candidate.
+      console: for progress.
+
+    Raises:
+      LongtailError: the log holds nothing new, or is gone.
+      LongtailFailure: training or the checks of the export failed; what was served is served on.
+    """
+    from preprocessing.run import preprocess
+    from trainer.task import train
+
+    if config.train.final_fit == "none":
+        return evaluated
+    console.print(
+        f"  final fit ({config.train.final_fit}): learning what validation and test held out",
+        highlight=False,
+    )
+    changed, places = fitting(config, paths)
+    preprocess(changed, places.data, stages=Stages(console))
+    train(changed, places.data, places.model, console=console)
+    version = export(changed, places.data, places.model, places.candidate, console=console)
+    _check_index(config, version)
+    description = read_description(version)
+    description[FINAL_FIT] = _account(config, paths, places, evaluated)
+    text = json.dumps(description, indent=2, allow_nan=False) + "\n"
+    write_text_atomically(version / ASSETS / DESCRIPTION, text)
+    for path in sorted((evaluated / ASSETS).glob("*.json")):
+        if path.name != DESCRIPTION:
+            shutil.copyfile(path, version / ASSETS / path.name)
+    return version
+
+
+def forget(paths: Paths) -> None:
+    """Removes the candidates of a run that were published."""
+    for folder in (paths.candidate, Paths(paths.final, paths.name).candidate):
+        if newest_version(folder):
+            shutil.rmtree(folder)
+
+
+def _account(config: RunConfig, paths: Paths, places: Paths, evaluated: Path) -> dict[str, Any]:
+    """What was evaluated and what is served, each with what it has learned."""
+    said = read_description(evaluated)
+    account: dict[str, Any] = {
+        "fingerprint": wanted(config, said["fingerprint"]),
+        "how": config.train.final_fit,
+        "evaluated": {**said["made_from"], **_learned(paths)},
+        "served": _learned(places),
+    }
+    if config.train.final_fit == "continue":
+        account["learning_rate"] = config.train.rate_of_continuation
+    return account
+
+
+def _learned(paths: Paths) -> dict[str, Any]:
+    """Of which events the model of a run knows, and which of them its last training read."""
+    data, model = (read_manifest(path) or {} for path in (paths.data, paths.model))
+    split = data["split"]
+    return {
+        "examples": data["counts"]["train_examples"],
+        "interactions": data["counts"]["train_interactions"],
+        "before": split.get("validation_from"),
+        "until": None if "validation_from" in split else split.get("until"),
+        "examples_of_last_training": model["examples"],
+    }
+
+
+def _check_index(config: RunConfig, version: Path) -> None:
+    """The gate of the index, which has to hold of the vectors that are served."""
+    recall, least = read_description(version)["index"].get("recall"), config.gates.min_index_recall
+    if recall is not None and least is not None and not recall >= least:
+        raise LongtailFailure(
+            f"not served: expected recall of the final fit's index against exact search of at least "
+            f"gates.min_index_recall={least:g}, received {recall:.3f}; raise export.scann.reorder or "
+            "leaves_to_search, or set train.final_fit: none"
+        )
