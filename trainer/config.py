@@ -255,6 +255,11 @@ class TrainerSections(DataSections):
                 "negatives.hardest expected loss.log_q 'standard' or 'none', received 'corrected', "
                 "which estimates the mass of all other items from the negatives"
             )
+        if (loss.kind, loss.log_q) == ("bce", "standard") and negatives.hardest:
+            raise ValueError(
+                "negatives.hardest expected loss.log_q 'none' with loss.kind 'bce', received "
+                "'standard': the probabilities are of all draws, not of the hardest"
+            )
         if loss.kind == "gramian" and per_row:
             raise ValueError(
                 f"negatives {per_row} expected another loss.kind than 'gramian', which counts all "

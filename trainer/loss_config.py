@@ -54,7 +54,8 @@ class LossConfig(Section):
     )
     temperature: PositiveFloat = 0.05
     log_q: Literal["none", "standard", "corrected"] = Field(
-        "standard", description="correction by the sampling probability"
+        "standard",
+        description="correction by the sampling probability; of bce: noise-contrastive estimation",
     )
     probabilities: Literal["exact", "streamed"] = Field(
         "exact", description="where the sampling probabilities come from"
@@ -70,11 +71,21 @@ class LossConfig(Section):
     )
     bce_weight: PositiveFloat = Field(1.0, description="bce: weight of the negatives")
 
+    @property
+    def positive_is_no_draw(self) -> bool:
+        """Whether a row's positive stands beside what was drawn, instead of counting as one draw."""
+        return (self.kind, self.log_q) in (("softmax", "corrected"), ("bce", "standard"))
+
     @model_validator(mode="after")
     def _check(self) -> LossConfig:
         if self.log_q == "corrected" and self.kind != "softmax":
             raise ValueError(
                 f"log_q 'corrected' expected kind 'softmax', received '{self.kind}': use 'standard'"
+            )
+        if self.log_q == "corrected" and not self.remove_accidental_hits:
+            raise ValueError(
+                "log_q 'corrected' expected remove_accidental_hits true, received false: it divides "
+                "by the probability of all items but the positive; use 'standard'"
             )
         if self.probabilities == "streamed" and self.log_q == "none":
             raise ValueError(

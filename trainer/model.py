@@ -55,13 +55,14 @@ class RecallModel(tfrs.Model):
         self.taste_dim = int(config.towers.dim)
         self.dim = self.taste_dim + bool(config.towers.popularity or config.prior)
         self._seed, self._reward_weights = config.seed, config.data.reward_weights
-        self._has_dropout = bool(config.towers.dropout or config.towers.feature_dropout)
         self._item_table = item_table
         self.item_tower = ItemTower(features, sizes, config.towers, seed=config.seed)
         self.query_tower = QueryTower(
             features, sizes, config.towers, self.item_tower, item_table, seed=config.seed
         )
-        self.main_task = RetrievalTask(config.loss, hardest=config.negatives.hardest)
+        self.main_task = RetrievalTask(
+            config.loss, hardest=config.negatives.hardest, num_items=item_table.num_items
+        )
         self._known_items = known_items
         self._explicit = config.negatives.explicit
         self._popularity, self._learns_popularity = None, bool(config.towers.popularity)
@@ -180,7 +181,8 @@ class RecallModel(tfrs.Model):
             groups=batch.get("user_row"),
             remembered_embeddings=candidates.remembered,
             negatives_share=candidates.share,
-            score_mask=self._considered(batch, candidates),
+            score_mask=candidates.is_negative,
+            known_mask=self._known(batch, candidates),
             **self._refused(batch, training, of_items),
         )
         if training:
@@ -203,12 +205,11 @@ class RecallModel(tfrs.Model):
             return items
         return self._popularity.append(items, self._popularity.trained(rows))
 
-    def _considered(self, batch: Features, candidates: Candidates) -> tf.Tensor | None:
-        """`[B, C]` or `[C]`, False where a candidate is no negative; None where all are."""
+    def _known(self, batch: Features, candidates: Candidates) -> tf.Tensor | None:
+        """`[B, C]`, True where the user has a candidate in training; None where that is a negative."""
         if self._known_items is None:
-            return candidates.is_negative
-        unknown = ~self._known_items.mask(batch["user_row"], candidates.rows)
-        return unknown if candidates.is_negative is None else unknown & candidates.is_negative
+            return None
+        return self._known_items.mask(batch["user_row"], candidates.rows)
 
     def _refused(self, batch: Features, training: bool, seed: tf.Tensor) -> dict[str, tf.Tensor]:
         """What the users refused, embedded: arguments of the task."""
@@ -266,4 +267,10 @@ class RecallModel(tfrs.Model):
 
     def weights_checkpoint(self) -> tf.train.Checkpoint:
         """The weights of both towers, without the optimizer: what the best evaluation keeps."""
-        return tf.train.Checkpoint(query_tower=self.query_tower, item_tower=self.item_tower)
+        towers = {"query_tower": self.query_tower, "item_tower": self.item_tower}
+        return tf.train.Checkpoint(**towers, **self.task_state())
+
+    def task_state(self) -> dict[str, tf.Variable]:
+        """What the main task learns beside the towers, by its name in a checkpoint."""
+        log_z = self.main_task.log_z
+        return {} if log_z is None else {"log_z": log_z}

@@ -69,6 +69,8 @@ class NegativeSources(tf.Module):
         super().__init__(name="negative_sources")
         self._negatives, self._batch = config.negatives, config.train.batch_size
         self._item_table, self._num_items = item_table, item_table.num_items
+        # Where the positive stands apart from the draws, the batch offers one draw less.
+        self._not_drawn = int(config.loss.positive_is_no_draw and config.negatives.in_batch)
         self.draw_from(item_table.counts_examples)
         self.frequency: FrequencyEstimator | None = None
         if config.loss.probabilities == "streamed":
@@ -140,6 +142,7 @@ class NegativeSources(tf.Module):
                 of_batch = tf.fill([batch_size], balanced_share(sampled, used))
                 share = tf.concat([of_batch, tf.ones([uniform])], axis=0)
             sampled += used
+        sampled -= self._not_drawn
         log_q = mixture_log_q(log_p, sampled=sampled, uniform=uniform, num_items=self._num_items)
         return Candidates(items, remembered, share, rows, log_q, is_negative)
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from preprocessing.errors import LongtailError
-from trainer import replicas
-from trainer.functional import logq, losses, masks, mining, pair_losses, similarity
-from trainer.functional.corrected_softmax import corrected_softmax
+from trainer.functional import masks, pair_losses, similarity
 from trainer.keras_gate import keras, tf, tfrs
 from trainer.loss_config import LossConfig
+from trainer.score_losses import Scored, loss_of
 
 _NEEDS = {
     "candidate_log_q": "one value per candidate [C]",
@@ -33,6 +33,7 @@ class RetrievalTask(tfrs.tasks.Retrieval):
     Args:
       loss: what is computed; a mapping of its fields is taken as well (from `get_config`).
       hardest: only the n negatives of the highest corrected score count; all without it.
+      num_items: size of the catalogue, from which `log_z` starts.
       metrics: full-corpus metrics, as in TFRS. Not part of `get_config`, nor are the next two: they
         belong to the model that sets them, with its corpus of candidates.
       batch_metrics: in-batch metrics, as in TFRS.
@@ -49,6 +50,7 @@ class RetrievalTask(tfrs.tasks.Retrieval):
         loss: LossConfig | dict[str, Any] | None = None,
         *,
         hardest: int | None = None,
+        num_items: int = 1,
         metrics: Sequence[tfrs.metrics.Factorized] | tfrs.metrics.Factorized | None = None,
         batch_metrics: Sequence[keras.metrics.Metric] | None = None,
         loss_metrics: Sequence[keras.metrics.Metric] | None = None,
@@ -67,7 +69,12 @@ class RetrievalTask(tfrs.tasks.Retrieval):
             remove_accidental_hits=settings.remove_accidental_hits,
             name=name,
         )
-        self._settings, self._hardest = settings, hardest
+        self._settings, self._hardest, self._num_items = settings, hardest, num_items
+        self.log_z: tf.Variable | None = None
+        """Normaliser of noise-contrastive estimation, learned; None with any other loss."""
+        if (settings.kind, settings.log_q) == ("bce", "standard"):
+            at_equal_scores = keras.initializers.Constant(math.log(num_items))
+            self.log_z = self.add_weight(name="log_z", shape=[], initializer=at_equal_scores)
 
     def call(
         self,
@@ -83,6 +90,7 @@ class RetrievalTask(tfrs.tasks.Retrieval):
         compute_metrics: bool = False,
         compute_batch_metrics: bool = True,
         score_mask: tf.Tensor | None = None,
+        known_mask: tf.Tensor | None = None,
         remembered_embeddings: tf.Tensor | None = None,
         negatives_share: tf.Tensor | None = None,
     ) -> tf.Tensor:
@@ -103,8 +111,10 @@ class RetrievalTask(tfrs.tasks.Retrieval):
           compute_metrics: update the full-corpus metrics too (slow).
           compute_batch_metrics: update the in-batch metrics, if there are any.
           score_mask: `[B, C]` or `[C]` bool, False where a candidate is not to be considered (TFRS's
-            meaning). A row's positive is always considered. The gramian loss, which has no scores
-            of single pairs, takes `[C]` alone.
+            meaning), as if it had not been drawn. A row's positive is always considered. The
+            gramian loss, which has no scores of single pairs, takes `[C]` alone.
+          known_mask: `[B, C]` bool, True where a candidate was drawn and is no negative of the row,
+            whose user is known to want it; never at a row's positive. Not for the gramian loss.
           remembered_embeddings: `[M, D]` the last M of the C candidates, which learn nothing.
           negatives_share: `[C - M]` factor of what each candidate learns as a negative, see
             `similarity.balanced_share`.
@@ -122,6 +132,8 @@ class RetrievalTask(tfrs.tasks.Retrieval):
         positive_ids = None if candidate_ids is None else candidate_ids[:num_queries]
         scores: tf.Tensor | None = None
         if settings.kind == "gramian":
+            if known_mask is not None:
+                raise ValueError("known_mask: expected None for loss kind 'gramian', received one")
             loss = self._gramian(
                 query_embeddings, candidate_embeddings, candidate_log_q, sample_weight, score_mask,
                 remembered_embeddings, negatives_share,
@@ -131,13 +143,19 @@ class RetrievalTask(tfrs.tasks.Retrieval):
                 query_embeddings, candidate_embeddings, settings.temperature,
                 constants=remembered_embeddings, negatives_share=negatives_share,
             )  # fmt: skip
-            scores = self._masked(scores, candidate_ids, score_mask)
-            log_q = candidate_log_q if settings.log_q != "none" else None
-            if refused_embeddings is not None:
-                scores, log_q = self._with_refused(
-                    scores, log_q, query_embeddings, refused_embeddings, refused_mask
-                )
-            loss = self._reduced(scores, log_q, sample_weight, groups)
+            scores, columns, draws = self._masked(scores, candidate_ids, score_mask, known_mask)
+            self._require(settings.kind == "bsl", "groups", groups)
+            scored = Scored(
+                scores,
+                candidate_log_q if settings.log_q != "none" else None,
+                columns,
+                draws,
+                self._refused(query_embeddings, refused_embeddings, refused_mask),
+                sample_weight,
+                groups,
+                self.log_z,
+            )
+            loss, scores = loss_of(scored, settings, self._hardest), scored.with_refused()
         self._update_metrics(
             query_embeddings, candidate_embeddings, positive_ids, sample_weight, loss, scores,
             compute_metrics, compute_batch_metrics,
@@ -181,64 +199,42 @@ class RetrievalTask(tfrs.tasks.Retrieval):
         )
 
     def _masked(
-        self, scores: tf.Tensor, ids: tf.Tensor | None, considered: tf.Tensor | None
-    ) -> tf.Tensor:
-        """`[B, C]` scores, masked where a candidate is no negative of a row."""
-        masked = None
+        self,
+        scores: tf.Tensor,
+        ids: tf.Tensor | None,
+        considered: tf.Tensor | None,
+        known: tf.Tensor | None,
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """`[B, C]` scores, masked where a candidate is no negative of a row.
+
+        Returns:
+          The scores; `[B]` number of columns that were drawn, the row's own among them; and `[B]`
+          how many of these hold another item than the row's positive.
+        """
+        shape = tf.shape(scores)
+        columns, masked = tf.fill(shape[:1], tf.cast(shape[1], tf.float32)), None
+        if considered is not None:
+            masked = masks.but_positives(tf.logical_not(considered), shape)
+            columns -= _count(masked)
+        draws = columns - 1
         if self._settings.remove_accidental_hits:
             self._require(True, "candidate_ids", ids)
             assert ids is not None
-            masked = masks.accidental_hits(ids[: tf.shape(scores)[0]], ids)
-        if considered is not None:
-            left_out = masks.but_positives(tf.logical_not(considered), tf.shape(scores))
-            masked = left_out if masked is None else masked | left_out
-        return scores if masked is None else masks.apply_mask(scores, masked)
+            hits = masks.accidental_hits(ids[: shape[0]], ids)
+            draws -= _count(hits if masked is None else hits & ~masked)
+            masked = hits if masked is None else masked | hits
+        if known is not None:
+            masked = known if masked is None else masked | known
+        return scores if masked is None else masks.apply_mask(scores, masked), columns, draws
 
-    def _with_refused(
-        self,
-        scores: tf.Tensor,
-        log_q: tf.Tensor | None,
-        queries: tf.Tensor,
-        refused: tf.Tensor,
-        is_refused: tf.Tensor,
-    ) -> tuple[tf.Tensor, tf.Tensor | None]:
-        """Further columns `[B, C + R]`: expected once in the C draws, so log Q = -log C."""
+    def _refused(
+        self, queries: tf.Tensor, refused: tf.Tensor | None, is_refused: tf.Tensor
+    ) -> tf.Tensor | None:
+        """`[B, R]` scores of what each user refused."""
+        if refused is None:
+            return None
         own = tf.einsum("bd,brd->br", queries / self._settings.temperature, refused)
-        drawn, width = tf.shape(scores)[1], tf.shape(refused)[1]
-        scores = tf.concat([scores, masks.apply_mask(own, tf.logical_not(is_refused))], axis=1)
-        if log_q is not None:
-            certain = tf.fill([width], -tf.math.log(tf.cast(drawn, log_q.dtype)))
-            log_q = tf.concat([log_q, certain], axis=0)
-        return scores, log_q
-
-    def _reduced(
-        self,
-        scores: tf.Tensor,
-        log_q: tf.Tensor | None,
-        weights: tf.Tensor | None,
-        groups: tf.Tensor | None,
-    ) -> tf.Tensor:
-        settings = self._settings
-        if settings.log_q == "corrected":
-            return corrected_softmax(scores, log_q, weights)
-        if log_q is not None:
-            scores = logq.correct(scores, log_q)
-        if self._hardest:
-            scores = mining.keep_hardest(scores, self._hardest)
-        if settings.kind == "bsl":
-            self._require(True, "groups", groups)
-            return pair_losses.bilateral_softmax(
-                scores,
-                groups,
-                positive_temperature=settings.bsl_ratio,
-                weights=weights,
-                gather=replicas.own_first,
-            )
-        if settings.kind == "bce":
-            return pair_losses.binary_cross_entropy(
-                scores, weights, negatives_weight=settings.bce_weight
-            )
-        return losses.sampled_softmax(scores, weights=weights)
+        return masks.apply_mask(own, tf.logical_not(is_refused))
 
     def _update_metrics(
         self,
@@ -269,6 +265,7 @@ class RetrievalTask(tfrs.tasks.Retrieval):
             "name": self.name,
             "loss": self._settings.model_dump(mode="json"),
             "hardest": self._hardest,
+            "num_items": self._num_items,
         }
 
     def _require(self, needed: bool, argument: str, received: Any) -> None:
@@ -278,3 +275,8 @@ class RetrievalTask(tfrs.tasks.Retrieval):
                 f"log_q '{self._settings.log_q}', remove_accidental_hits "
                 f"{self._settings.remove_accidental_hits}, received None"
             )
+
+
+def _count(mask: tf.Tensor) -> tf.Tensor:
+    """`[B]` float, how many of a row are True."""
+    return tf.reduce_sum(tf.cast(mask, tf.float32), axis=1)

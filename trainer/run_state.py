@@ -97,6 +97,7 @@ class RunState:
             optimizer=model.optimizer,
             negatives=model.negatives,
             progress=self._saved,
+            **model.task_state(),
         )
         self._manager = tf.train.CheckpointManager(
             checkpoint, str(self.model_dir / "checkpoints"), max_to_keep=keep

@@ -112,16 +112,16 @@ def default_arms(
         **({"+ hard negatives": {"negatives.hardest": max(batch // 4, 1)}} if batch > 2 else {}),
         **({"+ refusals": {"negatives.explicit": True}} if config.data.refused else {}),
         "gramian": {"loss.kind": "gramian", **uncorrected},
-        "BSL": {"loss.kind": "bsl", "loss.bsl_ratio": 10.0},
+        "BSL": {"loss.kind": "bsl", "loss.bsl_ratio": 3.0},
         "BCE": {"loss.kind": "bce", "loss.bce_weight": config.loss.bce_weight, **uncorrected},
+        "NCE": {"loss.kind": "bce", "loss.bce_weight": config.loss.bce_weight},
     }
-    # Neither loss is a softmax: whether its sampled negatives want a correction is to be found out.
+    # No softmax: whether its sampled negatives want a correction is to be found out.
     either: list[Any] = ["none", "standard"]
     tuned: dict[str, dict[str, list[Any]]] = {
         "logQ streamed": {"loss.frequency.learning_rate": [0.05, 0.2]},
         "gramian": {"loss.gramian_weight": [1.0, 10.0, 100.0], "loss.log_q": either},
-        "BSL": {"loss.bsl_ratio": [3.0, 10.0, 30.0]},
-        "BCE": {"loss.log_q": either},
+        "BSL": {"loss.bsl_ratio": [1.0, 3.0, 10.0]},
     }
     # Scores of the one are near 0 and 1, not logits; those of the other have to be far apart.
     temperatures = {"gramian": [0.4, 0.8, 1.6], "BCE": [0.05, 0.1, 0.2]}

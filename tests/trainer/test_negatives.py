@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from preprocessing.errors import LongtailError
@@ -89,6 +91,25 @@ def test_the_bank_waits_for_its_warm_up(data_dir: Path, configure: Configure) ->
     assert ours[2] > theirs[2]  # more negatives, a larger normaliser
 
 
+@pytest.mark.parametrize(
+    ("loss", "drawn"),
+    [({}, 32), ({"log_q": "corrected"}, 31), ({"kind": "bce"}, 31)],
+    ids=["standard", "corrected", "nce"],
+)
+def test_a_positive_that_is_no_draw_does_not_count_in_the_mixture(
+    data_dir: Path, configure: Configure, loss: dict[str, Any], drawn: int
+) -> None:
+    model = build_model(configure(negatives={"uniform": 16}, loss=loss), data_dir)
+    rows, counts = tf.range(1, 49), model.item_table.counts_examples
+    log_q = model.negatives.candidates(
+        tf.zeros([48, model.dim]), rows, tf.constant(32), LATE, SEED
+    ).log_q
+    share = counts[1:49] / counts.sum()
+    n = drawn + 16
+    expected = np.log(drawn / n * share + 16 / n / model.item_table.num_items)
+    np.testing.assert_allclose(log_q, expected, rtol=1e-5)
+
+
 def test_the_mixture_names_every_draw(data_dir: Path, configure: Configure) -> None:
     config = configure(negatives={"uniform": 16})
     model = build_model(config, data_dir)
@@ -151,8 +172,19 @@ def test_known_positives_are_no_negatives(data_dir: Path, configure: Configure) 
     config = configure(negatives={"known_positives": "remove"})
     model = build_model(config, data_dir)
     batch = batches(data_dir, config, 1)[0]
-    plain = build_model(configure(), data_dir).losses_of(batch, LATE, training=False)["loss"]
-    assert float(model.losses_of(batch, LATE, training=False)["loss"]) < float(plain)
+    rows, users = batch["item"].numpy(), batch["user_row"].numpy()
+    pairs = pq.read_table(data_dir / "user_items.parquet").to_pydict()
+    known = set(zip(pairs["user"], pairs["item"], strict=True))
+    counts = model.item_table.counts_examples
+    items = model.item_tower(model.item_table.gather(rows)).numpy()
+    scores = model.query_tower(batch).numpy().astype(np.float64) @ items.T / 0.05
+    mass = np.exp(scores) / (counts[rows] / counts.sum())
+    losses = []
+    for i, user in enumerate(users):
+        left = [j for j in range(len(rows)) if (user, rows[j]) not in known]
+        losses.append(-math.log(mass[i, i] / (mass[i, i] + mass[i, left].sum())))
+    loss = model.losses_of(batch, LATE, training=False)["loss"]
+    np.testing.assert_allclose(loss, np.mean(losses), rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -161,25 +193,59 @@ def test_known_positives_are_no_negatives(data_dir: Path, configure: Configure) 
         ({"log_q": "none"}, {}),
         ({"probabilities": "streamed"}, {"uniform": 8}),
         ({"log_q": "corrected"}, {"uniform": 8, "memory": MEMORY}),
+        ({"log_q": "corrected"}, {"known_positives": "remove"}),
         ({"log_q": "corrected", "probabilities": "streamed"}, {"memory": MEMORY}),
-        ({}, {"hardest": 4}),
-        ({"kind": "gramian"}, {"uniform": 8}),
-        ({"kind": "gramian", "log_q": "none"}, {"memory": MEMORY}),
+        ({}, {"hardest": 16}),
+        ({"kind": "gramian", "temperature": 0.8}, {"uniform": 8}),
+        ({"kind": "gramian", "temperature": 0.8, "log_q": "none"}, {"memory": MEMORY}),
         ({"kind": "bsl", "bsl_ratio": 2.0}, {}),
+        ({"kind": "bce"}, {}),
+        ({"kind": "bce"}, {"uniform": 8, "known_positives": "remove"}),
         ({"kind": "bce", "log_q": "none"}, {"in_batch": False, "uniform": 8}),
     ],
 )
-def test_every_arm_learns(
+def test_every_arm_learns_whose_items_are_whose(
     data_dir: Path, configure: Configure, loss: dict[str, Any], negatives: dict[str, Any]
 ) -> None:
+    # Planted: users of group g take items of category g. Of an untrained model the share is 1/2.
     config = configure(
         loss={"temperature": 0.2, **loss}, negatives=negatives, train={"learning_rate": 0.1}
     )
     model = build_model(config, data_dir)
-    steps = batches(data_dir, config, 12) * 4
-    losses = train(model, steps)
-    assert np.isfinite(losses).all()
-    assert np.mean(losses[-8:]) < np.mean(losses[4:12])
+    steps = batches(data_dir, config, 12)
+    assert abs(own_first(model, steps) - 0.5) < 0.1
+    train(model, steps * 4)
+    assert own_first(model, steps) > 0.7
+
+
+def own_first(model: RecallModel, steps: list[dict[str, tf.Tensor]]) -> float:
+    """Share of pairs of an item of the user's group and another one in which the own scores higher."""
+    counts = model.item_table.counts_examples
+    trained = np.flatnonzero(counts)
+    items = model.item_tower(model.item_table.gather(trained)).numpy()
+    categories = model.item_table.gather(trained)["category"].numpy()
+    shares = []
+    for batch in steps:
+        # The group of a user is the category of what it takes.
+        groups = model.item_table.gather(batch["item"])["category"].numpy()
+        for group, scores in zip(groups, model.query_tower(batch).numpy() @ items.T, strict=True):
+            own, other = scores[categories == group], scores[categories != group]
+            shares.append(np.mean(own[:, None] > other[None, :]))
+    return float(np.mean(shares))
+
+
+def test_bce_learns_at_the_defaults_of_the_configuration(
+    data_dir: Path, configure: Configure
+) -> None:
+    config = configure(loss={"kind": "bce"})
+    model = build_model(config, data_dir)
+    log_z = model.main_task.log_z
+    start = math.log(model.item_table.num_items)
+    np.testing.assert_allclose(log_z, start, rtol=1e-6)
+    steps = batches(data_dir, config, 12)
+    train(model, steps * 4)
+    assert own_first(model, steps) > 0.8
+    assert abs(float(log_z) - start) > 1e-3  # learned; its gradient: functional tests
 
 
 def test_frequencies_and_bank_come_back_from_a_checkpoint(
@@ -210,6 +276,11 @@ def test_frequencies_and_bank_come_back_from_a_checkpoint(
         ({"loss": {"probabilities": "streamed", "log_q": "none"}}, "expected a correction"),
         ({"loss": {"kind": "bce", "log_q": "corrected"}}, "expected kind 'softmax'"),
         ({"loss": {"kind": "gramian"}, "negatives": {"hardest": 4}}, "another loss.kind"),
+        ({"loss": {"kind": "bce"}, "negatives": {"hardest": 4}}, "'none' with loss.kind 'bce'"),
+        (
+            {"loss": {"log_q": "corrected", "remove_accidental_hits": False}},
+            "expected remove_accidental_hits true",
+        ),
         ({"loss": {"log_q": "corrected"}, "negatives": {"hardest": 4}}, "received 'corrected'"),
         ({"loss": {"temperature": 0}}, "loss.temperature"),
         ({"loss": {"bsl_ratio": 2.0}}, "bsl_ratio is read by kind 'bsl' alone, received 'softmax'"),

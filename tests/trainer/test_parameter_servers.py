@@ -50,12 +50,12 @@ def test_a_model_of_shards_learns_and_is_loaded_by_one_process(
     model_dir = tmp_path / "model"
     records = json.loads((model_dir / "history.json").read_text())
     assert [record["step"] for record in records] == [30, 60, 90]
-    assert records[-1]["loss"] < records[0]["loss"]
     newest = tf.train.latest_checkpoint(str(model_dir / "checkpoints"))
     saved = [shape for name, shape in tf.train.list_variables(newest) if "optimizer/" in name]
     assert [66, 8] in saved and [50, 8] in saved  # the accumulators of both tables, whole
     model = load_model(config, data_dir, model_dir)
     best = max(record["recall@10/all"] for record in records)
+    assert best > 0.6  # guessing the group alone finds 10 of 16
     assert Validation(config, data_dir).figures(model)["recall@10/all"] == pytest.approx(best)
 
 

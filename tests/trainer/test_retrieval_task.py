@@ -238,6 +238,8 @@ def test_refuses_to_guess_missing_arguments():
         loss_of(retrieval_task(kind="bsl"), batch(4))
     with pytest.raises(ValueError, match=r"score_mask: expected one value per candidate \[C\]"):
         loss_of(retrieval_task(kind="gramian"), batch(4), score_mask=tf.ones([4, 4], tf.bool))
+    with pytest.raises(ValueError, match=r"known_mask: expected None for loss kind 'gramian'"):
+        loss_of(retrieval_task(kind="gramian"), batch(4), known_mask=tf.ones([4, 6], tf.bool))
     with pytest.raises(LongtailError, match="hardest: expected None with log_q 'corrected'"):
         Task(LossConfig(log_q="corrected"), hardest=2)
 
@@ -285,6 +287,106 @@ def test_masked_candidates_carry_no_mass_but_the_positive_stays(run):
     np.testing.assert_allclose(loss_of(task, data, run, score_mask=nobody), 0.0, atol=1e-6)
 
 
+def all_masks_reference(kind, log_q, data, considered, known, refused, is_refused, bce_weight):
+    """Each loss with what was drawn, what counts and what is certain written out, by the row."""
+    total, q = 0.0, np.exp(data["log_q"].astype(np.float64))
+    queries, items = (data[name].astype(np.float64) for name in ("query", "candidates"))
+    log_z = math.log(100)
+    for i, query in enumerate(queries):
+        drawn = [j for j in range(len(items)) if j != i and considered[j]]
+        others = [j for j in drawn if data["ids"][j] != data["ids"][i]]
+        left = [j for j in others if not known[i, j]]
+        s, own = (
+            items @ query,
+            [query @ r for r, there in zip(refused[i], is_refused[i], strict=True) if there],
+        )
+        if (kind, log_q) == ("bce", "standard"):
+            odds = lambda score, p: math.exp(score - log_z) / (bce_weight * p)  # noqa: E731
+            loss = math.log1p(1 / odds(s[i], q[i]))
+            against = [math.log1p(odds(s[j], q[j])) for j in left]
+            against += [math.log1p(odds(score, 1 / len(drawn))) for score in own]
+            loss += bce_weight * sum(against) / len(drawn)
+        elif log_q == "corrected":
+            z = sum(math.exp(s[j]) * (1 - q[i]) / (len(others) * q[j]) for j in left)
+            loss = math.log1p((z + sum(map(math.exp, own))) / math.exp(s[i]))
+        else:  # each column, the positive's too, stands for 1 / Q items
+            mass = {j: math.exp(s[j]) / q[j] for j in [i, *left]}
+            certain = sum(map(math.exp, own)) * (len(drawn) + 1)
+            loss = -math.log(mass[i] / (sum(mass.values()) + certain))
+        total += data["weights"][i] * loss / len(queries)
+    return total
+
+
+@BOTH
+@pytest.mark.parametrize("with_refused", [False, True])
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"log_q": "standard"},
+        {"log_q": "corrected"},
+        {"kind": "bce", "log_q": "standard", "bce_weight": 3.0},
+    ],
+    ids=["standard", "corrected", "nce"],
+)
+def test_what_is_drawn_masked_and_certain_counts_as_the_reference_says(run, form, with_refused):
+    generator = np.random.default_rng(11)
+    data = batch(11, num_queries=4, num_candidates=10, num_ids=5)
+    data["log_q"] = np.log(generator.dirichlet(np.ones(11))[:10]).astype(np.float32)
+    considered = generator.random(10) < 0.7
+    considered[:4] = [True, False, True, True]  # a positive always counts
+    known = generator.random([4, 10]) < 0.4
+    np.fill_diagonal(known, False)
+    refused = generator.normal(size=[4, 2, 3]).astype(np.float32)
+    is_refused = np.array([[True, True], [True, False], [False, False], [False, True]])
+    is_refused &= with_refused
+    more = {"refused_embeddings": refused, "refused_mask": is_refused} if with_refused else {}
+    loss = loss_of(
+        Task(LossConfig(temperature=1.0, **form), num_items=100),
+        data,
+        run,
+        score_mask=tf.constant(considered),
+        known_mask=tf.constant(known),
+        **more,
+    )
+    expected = all_masks_reference(
+        form.get("kind"),
+        form["log_q"],
+        data,
+        considered,
+        known,
+        refused,
+        is_refused,
+        form.get("bce_weight"),
+    )
+    np.testing.assert_allclose(loss, expected, rtol=1e-4)
+
+
+@BOTH
+def test_bsl_corrects_the_denominator_alone(run):
+    # Scores 0, two positives of one user, log Q -5 and -12, beside log Q -8: see the values in
+    # functional/test_pair_losses.py. With accidental hits among the columns nothing else changes.
+    candidates = tf.Variable(tf.zeros([3, 3]))
+    task = retrieval_task(kind="bsl", bsl_ratio=1.0, temperature=1.0)
+
+    def of():
+        with tf.GradientTape() as tape:
+            loss = task(
+                tf.eye(2, 3),
+                candidates,
+                candidate_log_q=tf.constant([-5.0, -12.0, -8.0]),
+                candidate_ids=tf.constant([4, 5, 6]),
+                groups=tf.constant([9, 9]),
+            )
+        return loss, tape.gradient(loss, candidates)
+
+    loss, gradient = run(of)()
+    np.testing.assert_allclose(loss, 3.5190449, rtol=1e-6)
+    # Query i is the i-th unit vector, so entry (i, i) is the slope of s_ii, over B = 2.
+    np.testing.assert_allclose(
+        [gradient[0, 0], gradient[1, 1]], [-0.99910533 / 2, -0.01886481 / 2], rtol=1e-5
+    )
+
+
 @pytest.mark.parametrize("log_q", ["none", "standard"])
 def test_the_hardest_of_all_negatives_are_all_negatives(log_q):
     data = batch(6)
@@ -294,5 +396,11 @@ def test_the_hardest_of_all_negatives_are_all_negatives(log_q):
         for n in (None, every)
     )
     np.testing.assert_allclose(hardest, plain, rtol=1e-6)
-    fewer = loss_of(Task(LossConfig(temperature=0.3, log_q="none"), hardest=2), data)
-    assert fewer < loss_of(Task(LossConfig(temperature=0.3, log_q="none")), data)
+
+
+def test_the_hardest_two_by_hand():
+    # Row scores 1, 0, 3, 2 (positive first): the two hardest are e^3 and e^2, and 0 is left out.
+    task = Task(LossConfig(temperature=1.0, log_q="none", remove_accidental_hits=False), hardest=2)
+    loss = task(tf.ones([1, 1]), tf.constant([[1.0], [0.0], [3.0], [2.0]]))
+    expected = math.log(math.exp(1) + math.exp(3) + math.exp(2)) - 1
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)

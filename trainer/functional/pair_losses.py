@@ -63,6 +63,7 @@ def bilateral_softmax(
     groups: tf.Tensor,
     *,
     positive_temperature: float | tf.Tensor,
+    positives: tf.Tensor | None = None,
     weights: tf.Tensor | None = None,
     reduction: Reduction = "mean",
     gather: Callable[[tf.Tensor], tf.Tensor] = lambda values: values,
@@ -76,6 +77,10 @@ def bilateral_softmax(
     with one positive in the batch gives exactly `sampled_softmax`, and so does a ratio towards
     infinity for all; towards 0 only the best positive pulls.
 
+    A correction for sampling belongs to the sum over d alone. What a positive is weighed by is how
+    well it fits, not how often it is drawn: with s_ii - log Q_i in its place, the positives of a
+    user would also be weighed by Q^(-1/ratio), and the rare one would take the pull of all.
+
     Source: Wu et al., "BSL: Understanding and Improving Softmax Loss for Recommendation", ICDE
     2024, arXiv 2312.12882, the loss divided by tau_2. There the sum over d is of negatives only;
     here it has the positive's column, as `sampled_softmax` has.
@@ -85,6 +90,9 @@ def bilateral_softmax(
         column i.
       groups: `[B]` integer id of each row's user.
       positive_temperature: the ratio tau_1 / tau_2 > 0.
+      positives: `[B]` s_ii without a correction by logQ, where `scores` are corrected; the diagonal
+        of `scores` without it. A row's correction of its positive stays in the value, as in
+        `sampled_softmax`, and out of every gradient.
       weights: `[B]` rewards r_i >= 0; 1 without it. They weigh the rows inside a group's mean as
         well: |g| is their sum, and a row of weight 0 is no positive of its user.
       reduction: "mean" for the loss above, "none" for B terms with that mean.
@@ -103,7 +111,9 @@ def bilateral_softmax(
         )
     losses = sampled_softmax(scores, reduction="none")  # logsumexp_d(s_id) - s_ii
     own = tf.ones_like(losses) if weights is None else tf.cast(weights, losses.dtype)
-    positives, rewards = gather(tf.cast(tf.linalg.diag_part(scores), losses.dtype)), gather(own)
+    if positives is None:
+        positives = tf.linalg.diag_part(scores)
+    positives, rewards = gather(tf.cast(positives, losses.dtype)), gather(own)
     users, group = tf.unique(gather(groups))
     num_groups = tf.size(users)
     # The maximum is of positives that count: below another's, exp could lose them all.
@@ -127,17 +137,20 @@ def binary_cross_entropy(
     weights: tf.Tensor | None = None,
     *,
     negatives_weight: float | tf.Tensor = 1.0,
+    num_draws: tf.Tensor | None = None,
     reduction: Reduction = "mean",
 ) -> tf.Tensor:
     """Logistic loss: (1/B) sum_i r_i [softplus(-s_ii) + weight * mean_{d != i} softplus(s_id)].
 
     The mean is over the row's unmasked negatives, so that their number does not shift the balance.
+    What it learns leans on how the negatives are drawn; `noise_contrastive` takes that out.
 
     Args:
       scores: `[B, C]` logits. Row i's positive is column i; candidates masked by
         `masks.apply_mask` do not count.
       weights: `[B]` rewards r_i; 1 without it.
       negatives_weight: the weight of the negatives' mean, >= 0.
+      num_draws: `[B]` what the negatives' sum is divided by; their unmasked number without it.
       reduction: "mean" for the loss above, "none" for its B terms.
 
     Returns:
@@ -160,7 +173,10 @@ def binary_cross_entropy(
         positives = tf.linalg.diag_part(scores)
         out = tf.fill(tf.shape(positives), tf.constant(masked, scores.dtype))
         negatives = tf.linalg.set_diag(scores, out)
-        count = tf.reduce_sum(tf.cast(negatives > masked / 2, scores.dtype), axis=1)
+        if num_draws is None:
+            count = tf.reduce_sum(tf.cast(negatives > masked / 2, scores.dtype), axis=1)
+        else:
+            count = tf.cast(num_draws, scores.dtype)
         share = negatives_weight * tf.math.reciprocal_no_nan(count)
 
         def gradient(upstream: tf.Tensor) -> tf.Tensor:

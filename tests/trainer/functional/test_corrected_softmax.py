@@ -70,6 +70,75 @@ def test_masked_draws_do_not_count_by_hand(run):
     np.testing.assert_array_equal(gradient[0, 2], 0.0)
 
 
+@BOTH
+def test_known_draws_count_and_add_nothing_by_hand(run):
+    # As in the first test, with the last column drawn but known to be wanted: n stays 2, so
+    # Z = 3/(2/2) = 3, P = 2/5. Slopes -(1 - 2/5) and 3/5 at the one negative.
+    scores = tf.constant([[math.log(2), math.log(3), MASKED]])
+    log_q = tf.math.log(tf.constant([0.5, 0.25, 0.25]))
+    of = run(
+        lambda s: value_and_gradient(
+            lambda x: corrected_softmax(x, log_q, num_draws=tf.constant([2.0])), s
+        )
+    )
+    value, gradient = of(scores)
+    np.testing.assert_allclose(value, math.log(5 / 2), rtol=1e-6)
+    np.testing.assert_allclose(gradient, [[-3 / 5, 3 / 5, 0]], rtol=1e-6)
+
+
+@BOTH
+def test_what_is_there_for_certain_adds_itself_by_hand(run):
+    # As in the first test, Z = 4, beside an item of score ln 2 that was not drawn: Z = 6,
+    # P = 2/8. Slopes: 3/4 of 3/6, 1/6 and 2/6; a masked one adds nothing.
+    scores = tf.constant([[math.log(2), math.log(3), 0.0]])
+    certain = tf.constant([[math.log(2), MASKED]])
+    log_q = tf.math.log(tf.constant([0.5, 0.25, 0.25]))
+
+    def of(scores, certain):
+        with tf.GradientTape() as tape:
+            tape.watch([scores, certain])
+            loss = corrected_softmax(scores, log_q, certain=certain)
+        return loss, *tape.gradient(loss, [scores, certain])
+
+    value, of_scores, of_certain = run(of)(scores, certain)
+    np.testing.assert_allclose(value, math.log(4), rtol=1e-6)
+    np.testing.assert_allclose(of_scores, [[-3 / 4, 3 / 8, 1 / 8]], rtol=1e-6)
+    np.testing.assert_allclose(of_certain, [[1 / 4, 0]], rtol=1e-6)
+
+
+def test_the_estimate_of_the_mass_is_free_of_bias_with_known_items_removed():
+    # 8 items, Q ~ 1/rank, item 3 the positive, items 0 and 1 (0.55 of Q) known: 60 draws, 4,000
+    # times. Z is read off the loss: -log P = log(1 + Z / exp(s)).
+    generator = np.random.default_rng(3)
+    q = 1 / np.arange(1, 9)
+    q /= q.sum()
+    logits = generator.normal(size=8).astype(np.float32)
+    ids = np.insert(generator.choice(8, [4_000, 60], p=q), 0, 3, axis=1)
+    hits, known = ids == 3, ids < 2
+    hits[:, 0] = False
+    masked = np.where(hits | known, MASKED, logits[ids]).astype(np.float32)
+
+    log_q = np.log(q[ids]).astype(np.float32)
+
+    def mass(num_draws):
+        of_one = lambda one: corrected_softmax(  # noqa: E731
+            one[0][None], one[1], num_draws=one[2][None]
+        )
+        draws = (masked, log_q, num_draws.astype(np.float32))
+        losses = tf.function(lambda x: tf.map_fn(of_one, x, fn_output_signature=tf.float32))(draws)
+        return np.expm1(losses.numpy().astype(np.float64)) * math.exp(logits[3])
+
+    expected = np.exp(logits)[[2, 4, 5, 6, 7]].sum()
+    estimates = mass(60.0 - hits.sum(axis=1))
+    error = estimates.std() / math.sqrt(len(estimates))
+    assert error < 0.01 * expected
+    assert abs(estimates.mean() - expected) < 3 * error
+    # Of the unmasked draws alone, as it was: too large by (1 - Q_3) / (1 - Q_3 - Q_0 - Q_1).
+    too_large = mass(60.0 - (hits | known).sum(axis=1))
+    factor = (1 - q[3]) / (1 - q[3] - q[0] - q[1])
+    np.testing.assert_allclose(too_large.mean() / expected, factor, rtol=0.03)
+
+
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**31 - 1), num_rows=st.integers(1, 6), further=st.integers(0, 4))
 def test_against_the_reference(seed, num_rows, further):

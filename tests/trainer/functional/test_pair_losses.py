@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.trainer.maths import BOTH, MASKED, value_and_gradient
-from trainer.functional import losses, masks
+from trainer.functional import logq, losses, masks
 from trainer.functional.pair_losses import bilateral_softmax, binary_cross_entropy, gramian
 from trainer.keras_gate import tf
 
@@ -123,9 +123,14 @@ def test_gramian_extremes():
     assert gramian(half, half, tf.cast(own, tf.bfloat16), weight=1.0).dtype == tf.float32
 
 
-def bilateral_reference(scores, groups, ratio, weights):
-    """(1/B) sum_g |g| [...] in float64, with |g| and the mean in g by the weights."""
+def bilateral_reference(scores, groups, ratio, weights, log_q=0.0):
+    """(1/B) sum_g |g| [...] in float64, with |g| and the mean in g by the weights.
+
+    With log Q in the sums over d alone, and that of the positive as a constant beside them.
+    """
     scores = np.asarray(scores, np.float64)
+    corrected = scores - log_q
+    constant = np.broadcast_to(log_q, scores.shape[1])
     weights = np.asarray(weights, np.float64)
     total = 0.0
     for group in set(groups):
@@ -133,7 +138,8 @@ def bilateral_reference(scores, groups, ratio, weights):
         size = sum(weights[i] for i in rows)
         mean = sum(weights[i] * math.exp(scores[i, i] / ratio) for i in rows) / size
         total -= size * ratio * math.log(mean)
-        total += sum(weights[i] * math.log(sum(np.exp(scores[i]))) for i in rows)
+        total += sum(weights[i] * math.log(sum(np.exp(corrected[i]))) for i in rows)
+        total += sum(weights[i] * constant[i] for i in rows)
     return total / len(scores)
 
 
@@ -146,6 +152,48 @@ def test_bilateral_by_hand(run):
     loss = run(lambda s: bilateral_softmax(s, tf.constant([7, 7, 3]), positive_temperature=2.0))
     expected = (math.log(6) + math.log(3) - 2 * math.log(9 / 4) + math.log(5) - math.log(3)) / 3
     np.testing.assert_allclose(loss(scores), expected, rtol=1e-6)
+
+
+@BOTH
+@pytest.mark.parametrize("ratio", [0.1, 1.0, 10.0])
+def test_bilateral_weighs_no_positive_by_how_often_it_is_drawn(run, ratio):
+    # Two positives of one user and one more item, all scores 0, log Q -5, -12 and -8: corrected
+    # logits 5, 12, 8 in either row. P = e^5, e^12 over e^5 + e^12 + e^8 = 165,884.17.
+    # Equal scores share the pull 1 + 1 equally at any ratio: slopes P_i - 1, -0.99910533 and
+    # -0.01886481, over B = 2. (By s - log Q the shares were 0.0018 and 1.9982 at ratio 1.)
+    # Value: (ln 165,884.17 - 5 + ln 165,884.17 - 12) / 2 = 12.0190449 - 8.5.
+    log_q = tf.constant([-5.0, -12.0, -8.0])
+    of = run(
+        lambda s: value_and_gradient(
+            lambda x: bilateral_softmax(
+                logq.correct(x, log_q),
+                tf.constant([3, 3]),
+                positive_temperature=ratio,
+                positives=tf.linalg.diag_part(x),
+            ),
+            s,
+        )
+    )
+    value, gradient = of(tf.zeros([2, 3]))
+    np.testing.assert_allclose(value, 3.5190449, rtol=1e-6)
+    np.testing.assert_allclose(np.diag(gradient), [-0.99910533 / 2, -0.01886481 / 2], rtol=1e-5)
+
+
+@quick
+@given(seed=seeds, num_rows=st.integers(1, 7), ratio=st.floats(0.2, 20), weighted=st.booleans())
+def test_bilateral_with_a_correction_against_the_reference(seed, num_rows, ratio, weighted):
+    scores, weights, groups = draw(seed, num_rows, num_rows + 2)
+    log_q = np.random.default_rng(seed).uniform(-12, -1, num_rows + 2)
+    loss = bilateral_softmax(
+        logq.correct(scores, tf.constant(log_q, tf.float32)),
+        tf.constant(groups),
+        positive_temperature=ratio,
+        positives=tf.linalg.diag_part(scores),
+        weights=weights if weighted else None,
+    )
+    rewards = weights if weighted else np.ones(num_rows)
+    expected = bilateral_reference(scores, groups, ratio, rewards, log_q)
+    np.testing.assert_allclose(loss, expected, rtol=1e-4, atol=1e-4)
 
 
 @quick
