@@ -65,16 +65,16 @@ def make_preprocessing_fn(
 def _vocabulary(feature: Feature, values: tf.SparseTensor, weights: tf.Tensor | None) -> Any:
     """Values by falling frequency.
 
-    An item's id counts as often as it is trained on, so that ids that never are share the hashed buckets instead of
-    having untrained rows of their own.
+    Of the items only those that are trained on count, by ``weights``: a value that no training example has shares the
+    hashed buckets, instead of having an untrained row of its own. An id counts as often as its item is trained on.
     """
     frequency = feature.min_frequency if feature.min_frequency > 1 else None
-    if feature.kind is Kind.ID and weights is not None:
+    if weights is not None:
         own = tf.gather(weights, values.indices[:, 0])
-        trained = own >= float(feature.min_frequency)
-        values, weights, frequency = tf.sparse.retain(values, trained), own[trained], None
-    else:
-        weights = None
+        is_id = feature.kind is Kind.ID
+        trained = own >= float(feature.min_frequency if is_id else 1)
+        values = tf.sparse.retain(values, trained)
+        weights, frequency = (own[trained], None) if is_id else (None, frequency)
     return tft.vocabulary(
         values,
         top_k=feature.max_vocabulary,

@@ -38,8 +38,10 @@ class TowerConfig(Section):
     popularity: PopularityConfig | None = Field(
         None, description="popularity coordinate, default: none"
     )
-    feature_dropout: Share = Field(
-        0.0, description="probability of masking the id features of an example in training"
+    unknown_rate: Share = Field(
+        0.05,
+        description="probability of reading a value in training as if its key were unknown: ids, categories and words "
+        "of both sides and of histories; what trains the rows that new users and new items read",
     )
 
 

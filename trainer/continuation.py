@@ -84,9 +84,11 @@ def as_it_was(config: TrainerSections, earlier: Mapping[str, Any]) -> TrainerSec
       earlier: sections of the configuration that the model was made with.
     """
     prior = earlier.get("prior")
+    # What a later version has dropped (feature_dropout) made no difference to how a model answers.
+    towers = {k: v for k, v in earlier["towers"].items() if k in TowerConfig.model_fields}
     return config.model_copy(
         update={
-            "towers": TowerConfig(**earlier["towers"]),
+            "towers": TowerConfig(**towers),
             "prior": None if prior is None else PriorConfig(**prior),
             "loss": LossConfig(**earlier["loss"]),
         }

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from preprocessing.features import FeatureList, Kind
+from preprocessing.features import FeatureList
 from trainer.config import TowerConfig
-from trainer.functional.masks import mask_values
 from trainer.functional.similarity import l2_normalize
 from trainer.item_table import ItemTable
 from trainer.keras_gate import keras, tf
@@ -30,8 +29,8 @@ class _Tower(keras.layers.Layer):
     ) -> None:
         super().__init__(name=name)
         self.embeddings = FeatureEmbeddings(features, sizes, seed=seed, name=f"{name}_embeddings")
-        self._id_names = [f.name for f in features if f.kind is Kind.ID]
-        self._dropout, self._feature_dropout = config.dropout, config.feature_dropout
+        self._columns = features
+        self._dropout, self._unknown_rate = config.dropout, config.unknown_rate
         layers = [(f"{name}_hidden_{i}", width, "relu") for i, width in enumerate(hidden)]
         self._layers = [
             keras.layers.Dense(
@@ -57,16 +56,15 @@ class _Tower(keras.layers.Layer):
         """Columns of the concatenated embeddings."""
         return self.embeddings.width
 
-    def _masked_ids(self, features: Features, seed: tf.Tensor) -> Features:
-        """Takes the ids of some examples, so that the other features learn to stand alone."""
-        if not self._feature_dropout or not self._id_names:
+    def _with_unknown(self, features: Features, seed: tf.Tensor) -> Features:
+        """Trains the rows that unknown keys read, and the other features to stand without a key."""
+        if not self._unknown_rate:
             return features
-        rows = tf.shape(features[self._id_names[0]])[0]
-        masked = tf.random.stateless_uniform([rows], seed) < self._feature_dropout
-        return {
-            **features,
-            **{name: mask_values(features[name], masked) for name in self._id_names},
+        replaced = {
+            f.name: self.embeddings.with_unknown(f, features[f.name], self._unknown_rate, seed)
+            for f in self._columns
         }
+        return {**features, **replaced}
 
     def _project(self, inputs: tf.Tensor, training: bool, seed: tf.Tensor | None) -> tf.Tensor:
         if training and self._dropout:
@@ -76,11 +74,11 @@ class _Tower(keras.layers.Layer):
         return l2_normalize(inputs)
 
     def _seeds(self, training: bool, seed: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
-        if not training or not (self._dropout or self._feature_dropout):
+        if not training or not (self._dropout or self._unknown_rate):
             return None, None
         if seed is None:
             raise ValueError(
-                f"{self.name}: expected a seed [2] for dropout in training, received None"
+                f"{self.name}: expected a seed [2] for what is drawn in training, received None"
             )
         return tuple(tf.unstack(tf.random.experimental.stateless_split(seed, 2)))
 
@@ -115,15 +113,15 @@ class ItemTower(_Tower):
 
         Args:
           features: name -> `[B]` or `[B, n]`, as `ItemTable.gather` gives them.
-          training: whether dropout is on.
-          seed: `[2]` integers, wanted where dropout is on: the same seed drops the same.
+          training: whether dropout and unknown keys are drawn.
+          seed: `[2]` integers, wanted where any are drawn: the same seed draws the same.
 
         Returns:
           `[B, dim]` of length 1.
         """
-        of_ids, of_values = self._seeds(training, seed)
+        of_keys, of_values = self._seeds(training, seed)
         if training:
-            features = self._masked_ids(features, of_ids)
+            features = self._with_unknown(features, of_keys)
         return self._project(self.embeddings(features), training, of_values)
 
 
@@ -184,20 +182,21 @@ class QueryTower(_Tower):
         Args:
           features: name -> `[B]` or `[B, n]` of query and context features, and `history [B, L]`
             int32 item rows, oldest first, padded with 0, where any feature is a sequence.
-          training: whether dropout is on.
-          seed: `[2]` integers, wanted where dropout is on.
+          training: whether dropout and unknown keys are drawn.
+          seed: `[2]` integers, wanted where any are drawn.
 
         Returns:
           `[B, dim]` of length 1, and with `towers.popularity` one more column: the weight of
           the popularity.
         """
-        of_ids, of_values = self._seeds(training, seed)
+        of_keys, of_values = self._seeds(training, seed)
         if training:
-            features = self._masked_ids(features, of_ids)
+            features = self._with_unknown(features, of_keys)
         parts = [self.embeddings(features)] if self._has_columns else []
         if self._histories:
             histories = Histories.read(features["history"])
-            parts += [mean(histories) for mean in self._histories]
+            rate = self._unknown_rate if training else 0.0
+            parts += [mean(histories, rate, of_keys) for mean in self._histories]
         inputs = tf.concat(parts, axis=1)
         taste = self._project(inputs, training, of_values)
         return (

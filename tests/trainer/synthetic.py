@@ -77,7 +77,7 @@ def make_config(work_dir: Path, **sections: dict[str, Any]) -> TrainerSections:
             "columns": {"user": "user_key", "item": "product", "timestamp": "time"},
         },
         "features": FEATURES,
-        "towers": {"dim": 8, "item_hidden": [16]},
+        "towers": {"dim": 8, "item_hidden": [16], "unknown_rate": 0.0},
         "train": {
             "batch_size": 32,
             "max_epochs": 2,

@@ -98,7 +98,7 @@ def test_every_augmentation_trains(
 def test_a_step_repeats_its_draws_and_another_does_not(
     data_dir: Path, configure: Configure, batch: dict[str, tf.Tensor]
 ) -> None:
-    towers = {"dropout": 0.3, "feature_dropout": 0.3}
+    towers = {"dropout": 0.3, "unknown_rate": 0.3}
     model = build_model(configure(ssl=SSL, towers=towers), data_dir)
     first = model.losses_of(batch, STEP)
     again = tf.function(model.losses_of, autograph=False)(batch, STEP)

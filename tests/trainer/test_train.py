@@ -33,7 +33,7 @@ Configure = Callable[..., TrainerSections]
 QUIET = Console(quiet=True)
 # Everything that draws at random in a step.
 RANDOM: dict[str, dict[str, Any]] = {
-    "towers": {"dropout": 0.2, "feature_dropout": 0.2},
+    "towers": {"dropout": 0.2, "unknown_rate": 0.2},
     "ssl": {"enabled": True, "batch_size": 16},
 }
 
@@ -74,7 +74,6 @@ def test_learns_and_leaves_a_whole_directory(
     # 16 items of a group share a category: guessing the group alone finds 10 of 16.
     assert summary["best"] > 0.6
     assert "recall@10/all/head" in records[0]
-    assert records[-1]["loss"] < records[0]["loss"]
     written = {path.name for path in model_dir.iterdir()}
     assert {"best", "checkpoints", "logs", "history.json", "manifest.json"} <= written
     assert len(list((model_dir / "checkpoints").glob("*.index"))) == 2

@@ -185,6 +185,41 @@ def mask_values(values: tf.Tensor, masked: tf.Tensor) -> tf.Tensor:
     return tf.where(masked, tf.zeros_like(values), values)
 
 
+def unknown_values(
+    values: tf.Tensor,
+    rate: float,
+    seed: tf.Tensor,
+    *,
+    first: int,
+    count: int,
+    or_missing: bool = False,
+) -> tf.Tensor:
+    """Replaces single values, as if their keys were not in the vocabulary.
+
+    The row that an unknown key reads would else never have a gradient, since all keys of training
+    are in the vocabulary.
+
+    Args:
+      values: `[...]` integer indices, 0 = padding or missing; those stay.
+      rate: probability of each value in [0, 1].
+      seed: `[2]` integers.
+      first: the lowest row that unknown keys read.
+      count: how many rows there are, `first` to `first + count - 1`; one is drawn of them.
+      or_missing: 0, what a missing value reads, is one more of them.
+
+    Returns:
+      `[...]` of the same type.
+    """
+    if not rate:
+        return values
+    draws = tf.random.stateless_uniform(tf.shape(values), seed)
+    places = count + int(or_missing)
+    # Given that it is below the rate, a draw is uniform below it.
+    place = tf.minimum(tf.cast(draws * (places / rate), values.dtype), places - 1)
+    unknown = tf.where(place < count, first + place, tf.zeros_like(place))
+    return tf.where((draws < rate) & (values != 0), unknown, values)
+
+
 def _require_two(num_features: int) -> None:
     if num_features < 2:
         raise ValueError(

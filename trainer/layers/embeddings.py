@@ -6,7 +6,8 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
-from preprocessing.features import Feature, FeatureList
+from preprocessing.features import Feature, FeatureList, Kind
+from trainer.functional import masks
 from trainer.keras_gate import keras, tf
 from trainer.layers.pooling import weighted_mean
 from trainer.variable_rows import read_rows
@@ -79,6 +80,31 @@ class FeatureEmbeddings(keras.layers.Layer):
                 values = tf.reshape(features[feature.name], [-1])
                 read.setdefault(self._features.table_of(feature), []).append(values)
         return {owner: tf.unique(tf.concat(parts, axis=0))[0] for owner, parts in read.items()}
+
+    def with_unknown(
+        self, feature: Feature, values: tf.Tensor, rate: float, seed: tf.Tensor
+    ) -> tf.Tensor:
+        """Some values of a feature at random as those of keys that are not in its vocabulary.
+
+        A single value may also become a missing one. Numbers have no vocabulary and stay.
+
+        Args:
+          feature: of this layer.
+          values: `[...]` indices.
+          rate: probability of each value.
+          seed: `[2]` integers, the same for all features.
+        """
+        if not feature.is_embedded or feature.kind is Kind.NUMERIC:
+            return values
+        count = self._features.get(self._features.table_of(feature)).num_oov_buckets
+        return masks.unknown_values(
+            values,
+            rate,
+            tf.random.experimental.stateless_fold_in(seed, zlib.crc32(feature.name.encode())),
+            first=self.table(feature).shape[0] - count,
+            count=count,
+            or_missing=not feature.is_multivalued,
+        )
 
     def lookup(
         self, feature: Feature, values: tf.Tensor, weights: tf.Tensor | None = None

@@ -81,12 +81,25 @@ class HistoryMean(keras.layers.Layer):
         """What is read of the item table; the data hold it, so that no checkpoint does."""
         return [c.variable for c in (self._item_values, self._item_weights) if c is not None]
 
-    def call(self, histories: Histories) -> tf.Tensor:
-        """Pools histories: `[B, D]`."""
+    def call(
+        self, histories: Histories, unknown_rate: float = 0.0, seed: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """Pools histories.
+
+        Args:
+          histories: of a batch.
+          unknown_rate: share of the distinct items that are read as items of unknown keys.
+          seed: `[2]` integers, wanted where the rate is not 0.
+
+        Returns:
+          `[B, D]`.
+        """
         longest = self._sequence.max_length
         counts = histories.is_item * tf.cast(histories.age < longest, tf.float32)
         of_age = tf.gather(tf.exp(self.place_weights), tf.minimum(histories.age, longest - 1))
         weights = None if self._item_weights is None else self._item_weights.read(histories.items)
         values = self._item_values.read(histories.items)
+        if unknown_rate:
+            values = self._embeddings.with_unknown(self._item_feature, values, unknown_rate, seed)
         vectors = self._embeddings.lookup(self._item_feature, values, weights)
         return weighted_mean(vectors, histories.positions, counts * of_age)

@@ -215,6 +215,31 @@ def test_mask_values_by_hand(run):
     np.testing.assert_array_equal(blank(tf.constant([[1, 2], [3, 4]]), masked), [[0, 0], [3, 4]])
 
 
+@BOTH
+def test_unknown_values_draw_evenly_among_the_rows_of_unknown_keys(run):
+    values = tf.constant(np.tile(np.array([[3, 7, 0]], np.int32), [40_000, 1]))
+
+    def of(or_missing):
+        return run(
+            lambda seed: masks.unknown_values(
+                values, 0.3, seed, first=10, count=2, or_missing=or_missing
+            )
+        )(tf.constant([4, 5])).numpy()
+
+    # Standard error of a share of 0.15 in 40,000: 0.0018.
+    read = of(False)
+    np.testing.assert_array_equal(read[:, 2], 0)  # padding stays
+    for column, own in ((0, 3), (1, 7)):
+        shares = [(read[:, column] == row).mean() for row in (own, 10, 11, 0)]
+        np.testing.assert_allclose(shares, [0.7, 0.15, 0.15, 0], atol=0.008)
+    read = of(True)
+    shares = [(read[:, 0] == row).mean() for row in (3, 10, 11, 0)]
+    np.testing.assert_allclose(shares, [0.7, 0.1, 0.1, 0.1], atol=0.008)
+    # Values are drawn each on its own: both of a row in 0.09 of the rows.
+    np.testing.assert_allclose(((read[:, 0] != 3) & (read[:, 1] != 7)).mean(), 0.09, atol=0.008)
+    assert masks.unknown_values(values, 0.0, [4, 5], first=10, count=2) is values
+
+
 def test_complementary_masks_refuses_a_single_feature():
     with pytest.raises(ValueError, match=r"at least 2 features .* received 1"):
         masks.complementary_masks(3, 1, [0, 0])
