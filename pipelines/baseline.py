@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipelines.gates import Evidence
 from preprocessing.errors import LongtailError, LongtailFailure
+from preprocessing.finished import finished_data
 from preprocessing.progress import Stages
 from trainer.config import TrainerSections
 from trainer.continuation import Previous, as_it_was, carried_over
@@ -20,7 +22,7 @@ def measured_again(
     previous: Previous,
     made_by: Mapping[str, Any],
     stages: Stages,
-) -> dict[str, Any]:
+) -> Evidence:
     """What an evaluation of an earlier model gives on today's data, its rows found by key.
 
     Args:
@@ -34,7 +36,12 @@ def measured_again(
     before = as_it_was(config.model_copy(update={"evaluate": alone}), made_by)
     with stages.stage(f"carrying {previous.fingerprint} over to this data"):
         model, _ = carried_over(before, data_dir, previous)
-    return collect(before, data_dir, model, stages)
+    metrics, by_query = collect(before, data_dir, model, stages)
+    # Alike in data by construction: what it was measured on is what the candidate was.
+    return Evidence(
+        {**metrics, "made": {"data_fingerprint": finished_data(data_dir, config)["fingerprint"]}},
+        by_query,
+    )
 
 
 @contextlib.contextmanager

@@ -14,8 +14,9 @@ from pipelines import final_fit
 from pipelines.baseline import comparing, measured_again
 from pipelines.config import Paths, RunConfig
 from pipelines.final_fit import FINAL_FIT
-from pipelines.gates import Check, check, is_blessed, refused
+from pipelines.gates import Check, Evidence, Reference, check, is_blessed, refused
 from pipelines.page import record_checks, write_page
+from pipelines.references import BLESSING, best_blessed, blessed_versions, references
 from preprocessing.artifacts import whole_directory, write_text_atomically
 from preprocessing.errors import LongtailError, LongtailFailure
 from preprocessing.progress import Stages
@@ -24,9 +25,7 @@ from serving.export_dir import read_labels, version_paths, withdrawn_versions
 from serving.labels import move_label, withdraw
 from trainer.continuation import Previous
 from trainer.evaluate import METRICS
-
-BLESSING = "blessing.json"
-"""Beside longtail.json of a version that passed: its checks, and the run that it came from."""
+from trainer.per_query import PER_QUERY, of_gates, read_per_query, write_per_query
 
 
 def roll_out(
@@ -104,11 +103,7 @@ def roll_back(config: RunConfig, paths: Paths, console: Console, to: int | None 
             f"expected label {label} in {paths.export}/labels.json, received none: nothing was "
             "rolled out yet (longtail run CONFIG)"
         )
-    blessed = {
-        number
-        for number, path in version_paths(paths.export).items()
-        if (Path(path) / ASSETS / BLESSING).is_file()
-    }
+    blessed = set(blessed_versions(paths.export))
     earlier = {v for v in blessed - withdrawn_versions(paths.export) if v < current}
     target = to if to is not None else max(earlier, default=None)
     if target is None or target not in blessed:
@@ -140,36 +135,44 @@ def _label(paths: Paths, label: str) -> int | None:
 def _judge(
     config: RunConfig, paths: Paths, version: Path, metrics: dict[str, Any], stages: Stages
 ) -> list[Check]:
-    baseline = None
-    if config.gates.max_drop_overall is not None or config.gates.max_drop_tail is not None:
-        baseline = _baseline(config, paths, metrics, stages)
-    return check(metrics, baseline, read_description(version)["index"], config.gates)
+    gates, number = config.gates, _label(paths, config.rollout.label)
+    found: list[Reference] = []
+    if number is not None and gates.drops():
+        serving = Path(version_paths(paths.export)[number])
+
+        def measure(blessed: Path) -> Evidence:
+            return _measured(config, paths, metrics, blessed, stages)
+
+        found = references(
+            serving,
+            best_blessed(paths.export, gates, gates.k or metrics["ks"][-1]),
+            measure=measure,
+            name=lambda path: f"version {path.name}",
+            tell=lambda what: stages.console.print(f"  {what}", highlight=False),
+        )
+    candidate = Evidence(metrics, read_per_query(paths.evaluation / PER_QUERY))
+    return check(candidate, found, read_description(version)["index"], gates)
 
 
-def _baseline(
-    config: RunConfig, paths: Paths, metrics: dict[str, Any], stages: Stages
-) -> dict[str, Any] | None:
-    """The blessed model's figures on the candidate's data, None where nothing was ever blessed.
+def _measured(
+    config: RunConfig, paths: Paths, metrics: dict[str, Any], blessed: Path, stages: Stages
+) -> Evidence:
+    """A blessed version on the candidate's data.
 
     Measured on other data, it is measured again: its rows are carried over to today's vocabularies,
     as for a training that goes on from it.
     """
-    number = _label(paths, config.rollout.label)
-    if number is None:
-        return None
-    blessed = Path(version_paths(paths.export)[number])
-    with comparing(f"version {number} (label {config.rollout.label})"):
+    with comparing(f"version {blessed.name}"):
         record = json.loads((blessed / ASSETS / BLESSING).read_text())
         measured: dict[str, Any] = json.loads((blessed / ASSETS / METRICS).read_text())
         data = (metrics["made"]["data_fingerprint"], metrics["ks"], metrics["buckets"])
-        if (measured["made"]["data_fingerprint"], measured["ks"], measured["buckets"]) == data:
-            return measured
+        same = (measured["made"]["data_fingerprint"], measured["ks"], measured["buckets"]) == data
+        if same and (blessed / ASSETS / PER_QUERY).is_file():
+            return Evidence(measured, read_per_query(blessed / ASSETS / PER_QUERY))
         previous = Previous.open(Path(record["work_dir"]))
         if previous.fingerprint != final_fit.evaluated_model(blessed):
             raise LongtailError(f"{record['work_dir']} was trained anew since")
-        made_by = measured["made"]["config"]
-        again = measured_again(config, paths.data, previous, made_by, stages)
-        return {"made": metrics["made"], **again}
+        return measured_again(config, paths.data, previous, measured["made"]["config"], stages)
 
 
 def _bless(paths: Paths, version: Path, metrics: dict[str, Any], checks: list[Check]) -> None:
@@ -179,6 +182,8 @@ def _bless(paths: Paths, version: Path, metrics: dict[str, Any], checks: list[Ch
         "work_dir": str(paths.work_dir),
         "checks": [each.as_json() for each in checks],
     }
+    by_query = read_per_query(paths.evaluation / PER_QUERY)
+    write_per_query(version / ASSETS / PER_QUERY, of_gates(by_query))
     write_text_atomically(version / ASSETS / METRICS, json.dumps(metrics) + "\n")
     write_text_atomically(version / ASSETS / BLESSING, json.dumps(record, indent=2) + "\n")
 

@@ -132,6 +132,11 @@ class EvaluateConfig(Section):
     )
     als: ALSConfig = ALSConfig()
     batch_users: PositiveInt = Field(64, description="users scored at once")
+    enough_hits: PositiveInt = Field(
+        200,
+        description="in the tail, of two models together, that a comparison stands on; below it, longer lists "
+        "and then the torso beside the tail are compared",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> EvaluateConfig:

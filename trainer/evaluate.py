@@ -35,6 +35,7 @@ from preprocessing.errors import LongtailError
 from preprocessing.finished import finished_data, finished_model
 from preprocessing.locations import reachable
 from preprocessing.progress import Stages
+from trainer.baselines.popularity import Popularity
 from trainer.baselines.ranker import Material, Ranker
 from trainer.baselines.registry import BASELINES
 from trainer.buckets import assign_buckets
@@ -44,13 +45,14 @@ from trainer.functional.metrics import Ints, Targets
 from trainer.input_fn import evaluation_queries
 from trainer.judge import Clock, headline, judge, long_tail_curve
 from trainer.model import RecallModel
+from trainer.per_query import PER_QUERY, Rankings, write_per_query
 from trainer.protocol import QuerySplit, csr_of
 from trainer.report import render_html, render_table
 from trainer.retrieval import item_embeddings, query_embeddings, top_items
 
 METRICS, REPORT = "metrics.json", "report.html"
 SPLITS = ("validation", "test")
-_FORMAT = 2
+_FORMAT = 3
 """Of metrics.json; part of the fingerprint, so that a new format is never taken from an old run."""
 
 
@@ -64,10 +66,13 @@ class TwoTower:
     ) -> None:
         """Takes the model and, by split, its item embeddings `[N + 1, D]` as of its start."""
         self._model, self._items, self._batch_users = model, items, batch_users
+        self.not_finite = sum(int((~np.isfinite(rows)).sum()) for rows in items.values())
+        """Values of items and of queries ranked so far that are no number: such a model knows nothing."""
 
     def rank(self, queries: QuerySplit, k: int, exclude_seen: bool) -> Ints:
         """See `ranker.Ranker`."""
         users = query_embeddings(self._model, queries.features, self._batch_users)
+        self.not_finite += int((~np.isfinite(users)).sum())
         rows, _ = top_items(
             users,
             self._items[queries.name],
@@ -89,7 +94,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measures model and baselines on validation and test.
 
-    Writes metrics.json, report.html and a manifest. Does nothing but read metrics.json where the
+    Writes metrics.json, per_query.parquet, report.html and a manifest. Does nothing but read metrics.json where the
     manifest in `output_dir` matches the `evaluate` section, the seed, the data and the model.
 
     Args:
@@ -117,7 +122,7 @@ def evaluate(
         stages.console.print(f"  evaluation is current: {output_dir}", highlight=False)
         loaded: dict[str, Any] = json.loads((output_dir / METRICS).read_text())
         return loaded
-    metrics = collect(config, data_dir, model_dir, stages)
+    metrics, by_query = collect(config, data_dir, model_dir, stages)
     metrics["made"] = {
         "fingerprint": wanted,
         "data_fingerprint": data["fingerprint"],
@@ -133,6 +138,7 @@ def evaluate(
     metrics["history"] = _history(model_dir)
     with stages.stage("writing the report"), whole_directory(output_dir) as temporary:
         (temporary / METRICS).write_text(json.dumps(metrics, indent=1, allow_nan=False) + "\n")
+        write_per_query(temporary / PER_QUERY, by_query)
         (temporary / REPORT).write_text(render_html(metrics), encoding="utf-8")
         write_manifest(
             temporary, wanted, {"headline": metrics["headline"], "seconds": metrics["seconds"]}
@@ -142,8 +148,12 @@ def evaluate(
 
 def collect(
     config: TrainerSections, data_dir: Path, model_dir: Path | RecallModel, stages: Stages
-) -> dict[str, Any]:
-    """Every figure of metrics.json that comes from ranking, of a trained model or one at hand."""
+) -> tuple[dict[str, Any], Rankings]:
+    """All that comes from ranking, of a trained model or one at hand.
+
+    Returns:
+      The figures of metrics.json, and the hits of every ranking by query.
+    """
     settings = config.evaluate
     with stages.stage("loading the model and the queries"):
         model = model_dir
@@ -154,13 +164,9 @@ def collect(
         splits = {name: read_split(data_dir, name, buckets.num_items) for name in SPLITS}
     clock = Clock()
     with stages.stage("embedding the catalogue"), clock("model / items"):
-        rankers: list[Ranker] = [
-            TwoTower(
-                model,
-                {name: item_embeddings(model, table, as_of=name) for name in SPLITS},
-                settings.batch_users,
-            )
-        ]
+        items = {name: item_embeddings(model, table, as_of=name) for name in SPLITS}
+        two_tower = TwoTower(model, items, settings.batch_users)
+    rankers: list[Ranker] = [two_tower]
     grid: list[dict[str, Any]] = []
     material = Material(
         data_dir, buckets, table.counts_recent, splits["validation"], settings, config.seed, stages
@@ -170,11 +176,22 @@ def collect(
             ranker, records = BASELINES[name](material)
         rankers.append(ranker)
         grid.extend(records)
-    measured = {}
+    # The gates ask how the model does beside it, whatever is reported.
+    unshown = [] if "popularity" in settings.baselines else [Popularity(buckets.events)]
+    measured, by_query = {}, Rankings()
     for name, split in splits.items():
         with stages.stage(f"ranking for {split.num_users:,} users of {name}"):
-            measured[name] = judge(split, rankers, buckets, settings.ks, clock)
-    return {
+            measured[name], found = judge(
+                split,
+                rankers,
+                buckets,
+                settings.ks,
+                clock,
+                enough_hits=settings.enough_hits,
+                unshown=unshown,
+            )
+        by_query.update(found)
+    metrics = {
         "format": _FORMAT,
         "name": config.name,
         "ks": list(settings.ks),
@@ -184,7 +201,10 @@ def collect(
         "als": {"monitor": f"recall@{settings.ks[-1]}/new", "grid": grid},
         "catalogue": long_tail_curve(buckets),
         "seconds": clock.rounded(),
+        "enough_hits": settings.enough_hits,
+        "not_finite": two_tower.not_finite,
     }
+    return metrics, by_query
 
 
 def read_split(data_dir: Path, name: str, num_items: int) -> QuerySplit:
@@ -203,9 +223,8 @@ def read_split(data_dir: Path, name: str, num_items: int) -> QuerySplit:
     wanted = np.repeat(users, np.diff(queries.targets.row_splits))
     had = np.repeat(users, np.diff(queries.seen.row_splits))
     seen = csr_of(had, queries.seen.values, queries.seen_counts.values, (len(users), num_items + 1))
-    return QuerySplit(
-        name, queries.features, Targets.from_pairs(wanted, queries.targets.values, len(users)), seen
-    )
+    targets = Targets.from_pairs(wanted, queries.targets.values, len(users))
+    return QuerySplit(name, queries.features, targets, seen, queries.users)
 
 
 def _history(model_dir: Path) -> list[dict[str, Any]]:

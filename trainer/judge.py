@@ -12,6 +12,7 @@ import numpy as np
 from trainer.baselines.ranker import Ranker
 from trainer.baselines.registry import REPEAT_ONLY
 from trainer.buckets import GROUPS, MODES, PopularityBuckets
+from trainer.per_query import GATED, Key, Rankings, count_hits, longer_lists
 from trainer.protocol import Measured, QuerySplit, log_spaced, measure, paired_difference
 
 _CURVE_POINTS = 200
@@ -41,24 +42,45 @@ def judge(
     buckets: PopularityBuckets,
     ks: Sequence[int],
     clock: Clock,
-) -> dict[str, Any]:
+    *,
+    enough_hits: int,
+    unshown: Sequence[Ranker] = (),
+) -> tuple[dict[str, Any], Rankings]:
     """Figures of every ranker and mode on one split, and how the model differs from the others.
+
+    Args:
+      split: the queries.
+      rankers: the model first.
+      buckets: of the catalogue.
+      ks: lengths of the list, rising.
+      clock: for the seconds.
+      enough_hits: of the tail, below which the rankers of `GATED` are asked for longer lists.
+      unshown: rankers of which only hits by query are wanted.
 
     Returns:
       `users`; `rankers[name][mode]`, the cells of `protocol.measure`;
       `model_minus[name][mode][group]`, differences of the recall at the largest k. The own frequent
-      items have no mode `new`.
+      items have no mode `new`. And the hits of every ranking by query.
     """
     found: dict[str, dict[str, Measured]] = {}
-    for ranker in rankers:
+    by_query: Rankings = {}
+    for ranker, shown in [*((r, True) for r in rankers), *((r, False) for r in unshown)]:
         for mode in MODES:
             if mode == "new" and ranker.name in REPEAT_ONLY:
                 continue  # it has nothing to recommend: a row of zeros would only mislead
+            targets, barred = split.targets_of(mode), mode == "new"
             with clock(f"{ranker.name} / {split.name} {mode}"):
-                ranked = ranker.rank(split, ks[-1], exclude_seen=mode == "new")
-            found.setdefault(ranker.name, {})[mode] = measure(
-                ranked, split.targets_of(mode), buckets, ks
-            )
+                ranked = ranker.rank(split, ks[-1], exclude_seen=barred)
+            counts = count_hits(split.keys, ranked, targets, buckets, ks)
+            longer = longer_lists(ks[-1], buckets.num_items)
+            few = ranker.name in GATED and counts.total(["tail"], ks[-1]) < enough_hits
+            if longer and few and split.num_users:
+                with clock(f"{ranker.name} / {split.name} {mode}, top {longer[-1]}"):
+                    deep = ranker.rank(split, longer[-1], exclude_seen=barred)
+                counts = count_hits(split.keys, deep, targets, buckets, [*ks, *longer])
+            by_query[Key(split.name, mode, ranker.name)] = counts
+            if shown:
+                found.setdefault(ranker.name, {})[mode] = measure(ranked, targets, buckets, ks)
     versus = {
         name: {
             mode: {
@@ -73,7 +95,7 @@ def judge(
     rankings = {
         name: {mode: one.cells for mode, one in modes.items()} for name, modes in found.items()
     }
-    return {"users": split.num_users, "rankers": rankings, "model_minus": versus}
+    return {"users": split.num_users, "rankers": rankings, "model_minus": versus}, by_query
 
 
 def headline(model: dict[str, Any]) -> dict[str, float | None]:

@@ -53,12 +53,20 @@ class QuerySplit:
       features: model input of the U users; opaque here, baselines do not read it.
       targets: every distinct item of the split, for the U users.
       seen: `[U, N + 1]` csr matrix: how often each user had each item before the split.
+      users: `[U]` raw keys, by which figures of two models are paired; None where nothing is paired.
     """
 
     name: str
     features: Mapping[str, Any]
     targets: Targets
     seen: sp.csr_matrix
+    users: NDArray[Any] | None = None
+
+    @property
+    def keys(self) -> NDArray[Any]:
+        """`[U]` what names the users: their keys, or else their numbers."""
+        numbers = np.array([b"%d" % row for row in range(self.num_users)], object)
+        return numbers if self.users is None else self.users
 
     @property
     def num_users(self) -> int:

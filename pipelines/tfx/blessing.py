@@ -17,7 +17,8 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 from tfx.utils import io_utils, path_utils
 
 from pipelines.config import RunConfig
-from pipelines.gates import Check, GatesConfig, check, is_blessed
+from pipelines.gates import Check, Evidence, GatesConfig, Reference, check, is_blessed
+from pipelines.references import references
 from pipelines.tfx.artifacts import gather
 from pipelines.tfx.earlier import Earlier, Served
 from pipelines.tfx.progress import LOG
@@ -25,6 +26,7 @@ from pipelines.tfx.sections import parse, sections_of
 from preprocessing.locations import reachable
 from preprocessing.progress import Stages
 from trainer.config import TrainerSections
+from trainer.per_query import PER_QUERY, of_gates, read_per_query, write_per_query
 
 CHECKS = "checks.json"
 """In the blessing: every gate, what it expected and what it received."""
@@ -57,29 +59,37 @@ class Executor(evaluator.Executor):
         )
         evaluation = artifact_utils.get_single_uri(input_dict["evaluation"])
         metrics = json.loads(io_utils.read_string_file(f"{evaluation}/{METRICS}"))
-        before = None
-        compared = (gates.max_drop_overall, gates.max_drop_tail) != (None, None)
-        if serves and compared and blessed is not None:
-            base = Served.parse(exec_properties["served"]).standing(blessed.uri)
-            if base != model.uri:
-                config = parse(TrainerSections, exec_properties["config"])
-                graph = artifact_utils.get_single_uri(input_dict["transform_graph"])
-                before = {"made": metrics["made"], **_measured(config, graph, base)}
+        candidate = Evidence(metrics, read_per_query(reachable(evaluation) / PER_QUERY))
+        found_before: list[Reference] = []
+        if serves and gates.drops() and blessed is not None:
+            config = parse(TrainerSections, exec_properties["config"])
+            graph = artifact_utils.get_single_uri(input_dict["transform_graph"])
+            served = Served.parse(exec_properties["served"])
+            base = served.standing(blessed.uri)
+            found_before = references(
+                base if base != model.uri else None,
+                served.best_blessed(gates, gates.k or metrics["ks"][-1]),
+                besides=[model.uri],
+                measure=lambda uri: _measured(config, graph, uri),
+                name=lambda uri: uri,
+                tell=LOG.warning,
+            )
         index = read_description(reachable(path_utils.serving_model_path(model.uri)))["index"]
         answers = Check("the export loads and answers", "1", float(serves), serves)
-        checks = [answers, *check(metrics, before, index, gates)]
+        checks = [answers, *check(candidate, found_before, index, gates)]
         for each in checks:
             level, verdict = (logging.INFO, "kept") if each.passed else (logging.ERROR, "not kept")
             LOG.log(level, "gate %s: %s", verdict, each)
         blessing = artifact_utils.get_single_instance(output_dict["blessing"])
         found = [each.as_json() for each in checks]
         io_utils.write_string_file(f"{blessing.uri}/{CHECKS}", json.dumps(found, indent=1) + "\n")
+        write_per_query(reachable(blessing.uri) / PER_QUERY, of_gates(candidate.by_query))
         page = render_html(metrics, index, checks=found)
         io_utils.write_string_file(f"{blessing.uri}/{REPORT}", page)
         _mark(blessing, is_blessed(checks), model, blessed)
 
 
-def _measured(config: TrainerSections, transform_graph: str, blessed: str) -> dict[str, Any]:
+def _measured(config: TrainerSections, transform_graph: str, blessed: str) -> Evidence:
     """The figures of an earlier model on this run's data."""
     from pipelines.baseline import comparing, measured_again
     from trainer.continuation import Previous
@@ -130,8 +140,9 @@ class RecallGateSpec(component_spec.ComponentSpec):
 class RecallGate(base_beam_component.BaseBeamComponent):
     """Blesses a model that serves and passes every gate: later runs compare with it, or go on from it.
 
-    The blessed model before it is measured anew on this run's data: two figures from different
-    days compare the days. Where that is this very model, there is nothing to compare.
+    The blessed model before it, and the best of those pushed of late, are measured anew on this
+    run's data: two figures from different days compare the days. Where that is this very model,
+    there is nothing to compare.
     """
 
     SPEC_CLASS = RecallGateSpec

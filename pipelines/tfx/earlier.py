@@ -10,7 +10,8 @@ from typing import Any
 
 from tfx.utils import path_utils
 
-from pipelines.rollout import BLESSING
+from pipelines.gates import GatesConfig
+from pipelines.references import BLESSING, best_blessed
 from pipelines.tfx.artifacts import gather
 from pipelines.tfx.progress import LOG
 from preprocessing.artifacts import write_text_atomically
@@ -53,6 +54,14 @@ class Served:
     def as_json(self) -> str:
         """As a property of an execution."""
         return json.dumps(asdict(self), sort_keys=True)
+
+    def best_blessed(self, gates: GatesConfig, k: int) -> dict[str, list[str]]:
+        """URIs of the models pushed of late by group, the best on its own day first."""
+        found: dict[str, list[str]] = {}
+        for group, versions in best_blessed(reachable(self.directory), gates, k).items():
+            records = (json.loads((path / ASSETS / BLESSING).read_text()) for path in versions)
+            found[group] = [record["model"] for record in records if "model" in record]
+        return found
 
     def standing(self, blessed: str) -> str:
         """The model to compare with and to go on from, which a rollback changes.

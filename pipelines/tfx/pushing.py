@@ -13,7 +13,8 @@ from tfx.proto import pusher_pb2
 from tfx.types import artifact_utils
 from tfx.utils import proto_utils
 
-from pipelines.rollout import BLESSING, served_version
+from pipelines.references import BLESSING
+from pipelines.rollout import served_version
 from pipelines.tfx.blessing import CHECKS
 from preprocessing.artifacts import move_directory, write_text_atomically
 from preprocessing.locations import reachable
@@ -21,6 +22,7 @@ from preprocessing.sole_writer import sole_writer
 from serving.export import ASSETS, read_description
 from serving.export_dir import read_labels, withdrawn_versions
 from serving.labels import move_label
+from trainer.per_query import PER_QUERY
 
 _HIDDEN = ".push"
 _DESTINATION = "pushed_destination"
@@ -73,6 +75,8 @@ class WholePush(executor.Executor):
                 "checks": json.loads((blessing / CHECKS).read_text()),
                 "model": artifact_utils.get_single_uri(input_dict["model"]),
             }
+            if (blessing / PER_QUERY).is_file():
+                shutil.copy(blessing / PER_QUERY, version / ASSETS / PER_QUERY)
             write_text_atomically(version / ASSETS / BLESSING, json.dumps(record, indent=2) + "\n")
             move_directory(version, base / version.name)
             pushed.set_string_custom_property(_DESTINATION, str(base / version.name))

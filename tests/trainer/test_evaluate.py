@@ -22,9 +22,10 @@ from tests.trainer import synthetic
 from trainer import evaluate as step
 from trainer.build import BEST_WEIGHTS, build_model, load_model
 from trainer.config import TrainerSections
-from trainer.evaluate import TwoTower, evaluate, read_split
+from trainer.evaluate import TwoTower, collect, evaluate, read_split
 from trainer.examples_io import example_files
 from trainer.keras_gate import tf
+from trainer.per_query import KNOWN, read_per_query
 from trainer.retrieval import item_embeddings
 
 EVALUATE: dict[str, Any] = {
@@ -114,6 +115,7 @@ def test_the_artifact_is_whole(metrics: dict[str, Any], work: tuple[TrainerSecti
     directory = work[1] / "evaluation"
     assert {path.name for path in directory.iterdir()} == {
         "metrics.json",
+        "per_query.parquet",
         "report.html",
         "manifest.json",
     }
@@ -141,6 +143,38 @@ def test_figures_stand_on_the_users_of_the_data(
         assert cell["targets"] == known.sum()
         assert cell["users"] == len(set(targets.users[known].tolist()))
     assert metrics["buckets"]["unseen"]["items"] == (events[1:] == 0).sum()
+
+
+def test_hits_are_kept_by_query(
+    metrics: dict[str, Any], work: tuple[TrainerSections, Path]
+) -> None:
+    found = read_per_query(work[1] / "evaluation" / "per_query.parquet")
+    for key, each in found.items():
+        assert len(set(each.users)) == synthetic.USERS
+        cells = metrics["splits"][key.split]["rankers"][key.ranker][key.mode]
+        for k in (5, 10):
+            recall = np.nanmean(each.recall(KNOWN, k))
+            assert recall == pytest.approx(cells["overall"][f"recall@{k}"], abs=1e-6)
+    assert {key.ranker for key in found} == set(metrics["splits"]["test"]["rankers"])
+    assert metrics["not_finite"] == 0 and metrics["enough_hits"] == 200
+
+
+def test_popularity_is_measured_for_the_gates_where_it_is_not_reported(
+    work: tuple[TrainerSections, Path],
+) -> None:
+    config = synthetic.make_config(work[1], evaluate={**EVALUATE, "baselines": []})
+    metrics, by_query = collect(config, work[1] / "data", work[1] / "model", silent())
+    assert set(metrics["splits"]["test"]["rankers"]) == {"model"}
+    assert {key.ranker for key in by_query} == {"model", "popularity"}
+
+
+def test_values_that_are_no_number_are_counted(work: tuple[TrainerSections, Path]) -> None:
+    config, work_dir = work
+    model = load_model(config, work_dir / "data", work_dir / "model")
+    for table in model.query_tower.embeddings.tables.values():
+        table.assign(np.full(table.shape, np.nan))
+    metrics, _ = collect(config, work_dir / "data", model, silent())
+    assert metrics["not_finite"] > 0
 
 
 def test_the_model_never_shows_what_was_seen(work: tuple[TrainerSections, Path]) -> None:
