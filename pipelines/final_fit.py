@@ -89,8 +89,8 @@ def fitted(config: RunConfig, paths: Paths, evaluated: Path, console: Console) -
     description[FINAL_FIT] = _account(config, paths, places, evaluated)
     text = json.dumps(description, indent=2, allow_nan=False) + "\n"
     write_text_atomically(version / ASSETS / DESCRIPTION, text)
-    for path in sorted((evaluated / ASSETS).glob("*.json")):
-        if path.name != DESCRIPTION:
+    for path in sorted((evaluated / ASSETS).iterdir()):
+        if path.suffix in (".json", ".parquet") and path.name != DESCRIPTION:
             shutil.copyfile(path, version / ASSETS / path.name)
     return version
 

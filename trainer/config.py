@@ -9,6 +9,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from preprocessing.config import DataSections, Fraction
 from preprocessing.features import Section
 from trainer.baselines.als import ALSConfig
+from trainer.baselines.neighbours import NeighboursConfig
 from trainer.baselines.registry import BASELINES
 from trainer.loss_config import PSEUDO_EVENTS, LossConfig, NegativesConfig, PriorConfig
 
@@ -131,6 +132,7 @@ class EvaluateConfig(Section):
         default=list(BASELINES), description="names of `trainer.baselines.registry`"
     )
     als: ALSConfig = ALSConfig()
+    neighbours: NeighboursConfig = NeighboursConfig()
     batch_users: PositiveInt = Field(64, description="users scored at once")
     enough_hits: PositiveInt = Field(
         200,
@@ -181,6 +183,13 @@ class TrainerSections(DataSections):
     def is_final_fit(self) -> bool:
         """Whether the data hold nothing out: a training on them is a final fit."""
         return self.preprocess.split.held_out == "train"
+
+    @property
+    def pseudo_events(self) -> float:
+        """Of the popularity coordinate, learned or set for serving."""
+        if self.towers.popularity:
+            return self.towers.popularity.pseudo_events
+        return (self.prior and self.prior.pseudo_events) or PSEUDO_EVENTS
 
     @model_validator(mode="before")
     @classmethod

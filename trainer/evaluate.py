@@ -167,15 +167,14 @@ def collect(
         items = {name: item_embeddings(model, table, as_of=name) for name in SPLITS}
         two_tower = TwoTower(model, items, settings.batch_users)
     rankers: list[Ranker] = [two_tower]
-    grid: list[dict[str, Any]] = []
-    material = Material(
-        data_dir, buckets, table.counts_recent, splits["validation"], settings, config.seed, stages
-    )
+    material = Material.of(config, data_dir, table, buckets, splits["validation"], stages)
+    tuning: dict[str, Any] = {}
     for name in settings.baselines:
         with clock(f"{name} / tune"):
             ranker, records = BASELINES[name](material)
         rankers.append(ranker)
-        grid.extend(records)
+        if records:
+            tuning[name] = list(records)
     # The gates ask how the model does beside it, whatever is reported.
     unshown = [] if "popularity" in settings.baselines else [Popularity(buckets.events)]
     measured, by_query = {}, Rankings()
@@ -198,7 +197,7 @@ def collect(
         "headline": headline(measured["test"]["rankers"]["model"]),
         "buckets": buckets.summary(),
         "splits": measured,
-        "als": {"monitor": f"recall@{settings.ks[-1]}/new", "grid": grid},
+        "tuning": {"monitor": f"recall@{settings.ks[-1]}/new", "tried": tuning},
         "catalogue": long_tail_curve(buckets),
         "seconds": clock.rounded(),
         "enough_hits": settings.enough_hits,

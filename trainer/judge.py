@@ -13,7 +13,14 @@ from trainer.baselines.ranker import Ranker
 from trainer.baselines.registry import REPEAT_ONLY
 from trainer.buckets import GROUPS, MODES, PopularityBuckets
 from trainer.per_query import GATED, Key, Rankings, count_hits, longer_lists
-from trainer.protocol import Measured, QuerySplit, log_spaced, measure, paired_difference
+from trainer.protocol import (
+    Measured,
+    QuerySplit,
+    clearly_best,
+    log_spaced,
+    measure,
+    paired_difference,
+)
 
 _CURVE_POINTS = 200
 
@@ -59,8 +66,9 @@ def judge(
 
     Returns:
       `users`; `rankers[name][mode]`, the cells of `protocol.measure`;
-      `model_minus[name][mode][group]`, differences of the recall at the largest k. The own frequent
-      items have no mode `new`. And the hits of every ranking by query.
+      `model_minus[name][mode][group]`, differences of the recall at the largest k;
+      `clearly_best[mode][group]`, who leads by more than chance, or None. The own frequent items
+      have no mode `new`. And the hits of every ranking by query.
     """
     found: dict[str, dict[str, Measured]] = {}
     by_query: Rankings = {}
@@ -92,10 +100,23 @@ def judge(
         for name, modes in found.items()
         if name != "model"
     }
+    best = {
+        mode: {
+            g: clearly_best({n: m[mode].recall[g] for n, m in found.items() if mode in m})
+            for g in GROUPS
+        }
+        for mode in MODES
+    }
     rankings = {
         name: {mode: one.cells for mode, one in modes.items()} for name, modes in found.items()
     }
-    return {"users": split.num_users, "rankers": rankings, "model_minus": versus}, by_query
+    figures = {
+        "users": split.num_users,
+        "rankers": rankings,
+        "model_minus": versus,
+        "clearly_best": best,
+    }
+    return figures, by_query
 
 
 def headline(model: dict[str, Any]) -> dict[str, float | None]:

@@ -13,7 +13,6 @@ from trainer.config import TrainerSections
 from trainer.item_table import ItemTable
 from trainer.keras_gate import tf, tfrs
 from trainer.known_items import KnownItems
-from trainer.loss_config import PSEUDO_EVENTS
 from trainer.momentum import MomentumTower
 from trainer.negatives import Candidates, NegativeSources
 from trainer.popularity import COORDINATE, Popularity
@@ -67,12 +66,10 @@ class RecallModel(tfrs.Model):
         self._explicit = config.negatives.explicit
         self._popularity, self._learns_popularity = None, bool(config.towers.popularity)
         if config.towers.popularity or config.prior:
-            learned, prior = config.towers.popularity, config.prior
+            learned = config.towers.popularity
             self._popularity = Popularity(
                 learned.strength if learned else 1.0,
-                learned.pseudo_events
-                if learned
-                else (prior and prior.pseudo_events) or PSEUDO_EVENTS,
+                config.pseudo_events,
                 config.loss.temperature,
                 item_table,
             )

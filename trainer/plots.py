@@ -15,16 +15,26 @@ from typing import Any
 from trainer.buckets import BUCKETS
 from trainer.optional import require
 
-RANKERS = ("model", "als", "popularity", "recent_popularity", "own_frequent")
+RANKERS = (
+    "model",
+    "als",
+    "als_recent",
+    "neighbours",
+    "popularity",
+    "recent_popularity",
+    "own_frequent",
+)
 """In the order, colours and markers of every plot and table."""
 LABELS = {
     "model": "model",
     "als": "ALS",
+    "als_recent": "ALS, recent popularity",
+    "neighbours": "item neighbours",
     "popularity": "popularity",
     "recent_popularity": "recent popularity",
     "own_frequent": "own frequent",
 }
-_MARKERS = dict(zip(RANKERS, "os^vD", strict=True))
+_MARKERS = dict(zip(RANKERS, "os*P^vD", strict=True))
 _COLOURS = {name: f"#0101{index:02x}" for index, name in enumerate(RANKERS)}
 _INK, _FAINT = "#010110", "#010111"
 _VARIABLES = {
@@ -57,7 +67,7 @@ _STYLE = {
     ),
     **dict.fromkeys(("xtick.color", "ytick.color"), _INK),
 }
-_LINES: tuple[Any, ...] = ("-", "--", "-.", (0, (6, 2)), ":")
+_LINES: tuple[Any, ...] = ("-", "--", "-.", (0, (6, 2)), (0, (1, 1)), (0, (3, 1, 1, 1)), ":")
 _Z95 = 1.96
 
 

@@ -203,6 +203,27 @@ def paired_difference(ours: Floats, theirs: Floats) -> dict[str, Any]:
     }
 
 
+def clearly_best(figures: Mapping[str, Floats]) -> str | None:
+    """Who has the highest mean by more than two standard errors of the paired difference to every other.
+
+    Args:
+      figures: name -> `[U]` of a metric, all for the same users.
+
+    Returns:
+      The name, or None where chance may have decided: then nobody is printed bold.
+    """
+    means = {name: mean_over_users(values) for name, values in figures.items()}
+    known = {name: mean for name, mean in means.items() if not math.isnan(mean)}
+    if len(known) < 2:
+        return None
+    best = max(known, key=known.__getitem__)
+    for other in known.keys() - {best}:
+        lead = figures[best] - figures[other]
+        if not mean_over_users(lead) > 2 * standard_error(lead):
+            return None
+    return best
+
+
 def standard_error(per_user: Floats) -> float:
     """Sample standard deviation over users / sqrt(users); NaN below two users."""
     known = per_user[~np.isnan(per_user)]

@@ -20,7 +20,7 @@ from rich.table import Table
 from preprocessing.artifacts import write_text_atomically
 from preprocessing.errors import LongtailError
 from trainer import plots, tables
-from trainer.buckets import BUCKETS, MODES
+from trainer.buckets import BUCKETS, GROUPS, MODES
 from trainer.optional import require
 from trainer.plots import LABELS, present
 from trainer.tables import formatted, signed
@@ -79,7 +79,7 @@ def render_html(
         ],
         bucket_table=tables.bucket_table(metrics),
         exposure_table=tables.exposure_table(rankings),
-        als_table=tables.als_table(metrics["als"]),
+        tuning_tables=tables.tuning_tables(metrics["tuning"]),
         index_table=tables.flat_table("Index against exact search.", index) if index else None,
         gates_table=tables.gates_table(checks) if checks else None,
         blessed=all(check["passed"] for check in checks or ()),
@@ -97,27 +97,27 @@ def render_table(metrics: Json, split: str = "test") -> Table:
     """Recall at the largest k of every ranker and bucket, for a terminal of 100 columns."""
     k = metrics["ks"][-1]
     table = Table(
-        title=f"{metrics['name']}: recall@{k} on {split}", caption="± one standard error over users"
+        title=f"{metrics['name']}: recall@{k} on {split}",
+        caption="± one standard error over users; bold: ahead by more than two of the paired difference",
     )
     table.add_column("")
     for name in ("overall", "head", "torso", "tail", "unseen", "coverage"):
         table.add_column(name, justify="right")
     rankings = metrics["splits"][split]["rankers"]
     for mode in MODES:
+        best = metrics["splits"][split]["clearly_best"][mode]
         table.add_section()
         for name in present(rankings, mode):
             cells = rankings[name][mode]
             mean, error = (cells["overall"][f"recall@{k}{end}"] for end in ("", "/se"))
             overall = f"{formatted(mean)} ± {formatted(error)}"
             parts = [formatted(cells[bucket][f"recall@{k}"]) for bucket in BUCKETS]
-            style = "bold" if name == "model" else None
-            table.add_row(
-                f"{mode}  {LABELS[name]}",
-                overall,
-                *parts,
-                formatted(cells["exposure"]["coverage"]),
-                style=style,
-            )
+            shown = [
+                f"[bold]{text}[/bold]" if best[group] == name else text
+                for group, text in zip(GROUPS, [overall, *parts], strict=True)
+            ]
+            coverage = formatted(cells["exposure"]["coverage"])
+            table.add_row(f"{mode}  {LABELS[name]}", *shown, coverage)
     return table
 
 
@@ -167,7 +167,7 @@ def _verdict(group: str, difference: Json) -> str:
     if value is None or error is None:
         return f"{group} not measurable"
     told = "better" if value > 0 else "worse"
-    if abs(value) <= 1.96 * error or value == 0:
+    if not tables.beyond_chance(difference):
         told = "not told apart"
     return f"{group} {told} ({signed(value)} ± {formatted(error)})"
 

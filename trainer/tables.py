@@ -14,7 +14,7 @@ Json = dict[str, Any]
 def result_table(metrics: Json, split: str, mode: str) -> Json:
     """Recall of each ranker and group at the largest k, and NDCG and MRR overall."""
     rankings, k = metrics["splits"][split]["rankers"], metrics["ks"][-1]
-    rows = []
+    rows, best = [], metrics["splits"][split]["clearly_best"][mode]
     for name in present(rankings, mode):
         cells = rankings[name][mode]
         recall = [(cells[g][f"recall@{k}"], cells[g][f"recall@{k}/se"]) for g in GROUPS]
@@ -23,11 +23,15 @@ def result_table(metrics: Json, split: str, mode: str) -> Json:
     for unit in ("users", "targets"):
         rows.append([unit, *(rankings["model"][mode][g][unit] for g in GROUPS), "", ""])
     table = _table(
-        f"Mode {mode}, {split} split: recall@{k}; NDCG and MRR overall.",
+        f"Mode {mode}, {split} split: recall@{k}; NDCG and MRR overall. Bold: ahead of every other by "
+        "more than two standard errors of the difference, user by user.",
         ["", *GROUPS, "NDCG", "MRR"],
         rows,
     )
-    table["rows"][0]["chosen"] = True
+    for name, row in zip(present(rankings, mode), table["rows"], strict=False):
+        row["mine"] = name == "model"
+        for group, cell in zip(GROUPS, row["cells"][1:], strict=False):
+            cell["bold"] = best[group] == name
     return table
 
 
@@ -56,11 +60,18 @@ def difference_table(metrics: Json, mode: str) -> Json:
             (None if c["difference"] is None else signed(c["difference"]), c["se"]) for c in cells
         ]
         rows.append([f"model − {LABELS[name]}", *row])
-    caption = (
-        f"Mode {mode}, test split: difference of recall@{k}, user by user; "
-        "beyond two errors it is hardly chance."
-    )
-    return _table(caption, ["", *GROUPS], rows)
+    caption = f"Mode {mode}, test split: difference of recall@{k}, user by user, with its error. Bold: beyond two."
+    table = _table(caption, ["", *GROUPS], rows)
+    for name, made in zip(present(versus, mode), table["rows"], strict=True):
+        for group, cell in zip(GROUPS, made["cells"][1:], strict=True):
+            cell["bold"] = beyond_chance(versus[name][mode][group])
+    return table
+
+
+def beyond_chance(difference: Mapping[str, Any]) -> bool:
+    """Whether a paired difference lies more than two of its standard errors from 0."""
+    value, error = difference["difference"], difference["se"]
+    return value is not None and error is not None and abs(value) > 2 * error
 
 
 def bucket_table(metrics: Json) -> Json:
@@ -89,22 +100,27 @@ def exposure_table(rankings: Json) -> Json:
     return _table(caption, ["", "coverage", "Gini", "popularity", "places in the tail"], rows)
 
 
-def als_table(als: Json) -> Json | None:
-    """The grid, None where ALS was left out."""
-    if not als["grid"]:
-        return None
-    keys = ("factors", "regularization", "alpha")
-    table = _table(
-        f"Each setting, fitted on train, and its {als['monitor']} on validation; bold: chosen.",
-        [*keys, "recall", "seconds"],
-        [
-            [*(f"{p[key]:g}" for key in keys), (p["recall"], p["se"]), f"{p['seconds']:.1f}"]
-            for p in als["grid"]
-        ],
-    )
-    for row, point in zip(table["rows"], als["grid"], strict=True):
-        row["chosen"] = point["chosen"]
-    return {**table, "numbers_first": True}
+def tuning_tables(tuning: Json) -> list[Json]:
+    """What was tried for each baseline on validation."""
+    tables = []
+    for name, points in tuning["tried"].items():
+        keys = [key for key in points[0] if key not in ("recall", "se", "seconds", "chosen")]
+        table = _table(
+            f"{LABELS[name]}: {tuning['monitor']} on validation.",
+            [*(key.replace("_", " ") for key in keys), "recall", "seconds"],
+            [
+                [*(_setting(p[key]) for key in keys), (p["recall"], p["se"]), f"{p['seconds']:.1f}"]
+                for p in points
+            ],
+        )
+        for row, point in zip(table["rows"], points, strict=True):
+            row["chosen"] = point["chosen"]
+        tables.append({**table, "numbers_first": True})
+    return tables
+
+
+def _setting(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
 
 
 def gates_table(checks: Iterable[Mapping[str, Any]]) -> Json:
@@ -155,16 +171,18 @@ def _table(caption: str, columns: list[str], rows: list[list[Any]]) -> Json:
         {
             "cells": [_cell(*value) if isinstance(value, tuple) else _cell(value) for value in row],
             "chosen": False,
+            "mine": False,
         }
         for row in rows
     ]
     return {"caption": caption, "columns": columns, "rows": made, "numbers_first": False}
 
 
-def _cell(value: Any, error: float | None = None) -> dict[str, str]:
+def _cell(value: Any, error: float | None = None) -> dict[str, Any]:
     return {
         "text": formatted(value),
         "error": "" if value is None or error is None else formatted(error),
+        "bold": False,
     }
 
 

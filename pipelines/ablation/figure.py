@@ -16,7 +16,13 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#
 _LINES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)))
 _MARKERS = "os^DvPX<>"
 _GREY = "#666666"
-_POINTS = {"als": ("*", _GREY), "popularity": ("o", "white"), "recent_popularity": ("o", _GREY)}
+_POINTS = {
+    "als": ("*", _GREY),
+    "als_recent": ("*", "white"),
+    "neighbours": ("P", _GREY),
+    "popularity": ("o", "white"),
+    "recent_popularity": ("o", _GREY),
+}
 """Marker and filling of the baselines."""
 _STYLE = {**FRAME, "font.size": 9, "svg.hashsalt": "frontier"}
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from preprocessing.progress import Stages
-from trainer.baselines.als import ALS
 from trainer.baselines.ranker import Material, Ranker
 from trainer.baselines.registry import BASELINES, REPEAT_ONLY
 from trainer.buckets import assign_buckets
@@ -63,13 +61,13 @@ class Judge:
         """Those of `evaluate.baselines` that can name new items, by name.
 
         Returns:
-          For each split group -> recall; of ALS also the `settings` that validation chose.
+          For each split group -> recall; of tuned ones also the `settings` that validation chose.
         """
         found: Json = {}
         for ranker in self._rankers():
             cells: Json = {name: self._recall(ranker, name) for name in SPLITS}
-            if isinstance(ranker, ALS):
-                cells["settings"] = asdict(ranker.settings)
+            if settings := getattr(ranker, "settings", None):
+                cells["settings"] = settings
             found[ranker.name] = cells
         return found
 
@@ -79,14 +77,14 @@ class Judge:
         return {group: cells[group][f"recall@{self.k}"] for group in GROUPS}
 
     def _rankers(self) -> list[Ranker]:
-        material = Material(
+        quiet = Stages(Console(quiet=True))
+        material = Material.of(
+            self._config,
             self._data_dir,
+            self._catalogue,
             self._buckets,
-            self._catalogue.counts_recent,
             self._splits["validation"],
-            self._config.evaluate,
-            self._config.seed,
-            Stages(Console(quiet=True)),
+            quiet,
         )
         names = [n for n in self._config.evaluate.baselines if n not in REPEAT_ONLY]
         return [BASELINES[name](material).ranker for name in names]

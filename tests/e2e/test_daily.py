@@ -163,7 +163,8 @@ def test_a_model_made_worse_is_neither_blessed_nor_pushed(
     bad = ["--set", "train.continued_learning_rate=5", "--continue-from", str(shop.root / "day-2")]
     assert shop.run(3, *bad) == 1
     said = capsys.readouterr().err
-    assert "not blessed: recall@10/all overall against the blessed model" in said
+    assert said.startswith("error: not blessed: ")
+    assert "recall@10/all overall against the blessed model" in said
     assert "label stable stays at 2" in said and len(said.strip().splitlines()) == 1
     assert shop.state() == ([1, 2], {"stable": 2})
     # It went on from the evaluated model of day two, not from the one that is served, which knows

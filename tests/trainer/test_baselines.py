@@ -9,13 +9,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
 from preprocessing.errors import LongtailError
-from trainer.baselines.als import ALS, ALSConfig, ALSSettings, tune_als
+from preprocessing.progress import Stages
+from trainer.baselines.als import ALS, ALSConfig, ALSRecent, build_als, build_als_recent
+from trainer.baselines.neighbours import Neighbours, NeighboursConfig, build_neighbours
 from trainer.baselines.own_frequent import OwnFrequent
 from trainer.baselines.popularity import Popularity, RecentPopularity
+from trainer.baselines.ranker import Material
 from trainer.baselines.user_items import log_counts, read_user_items, sample_users
 from trainer.buckets import assign_buckets
+from trainer.config import EvaluateConfig
 from trainer.functional.metrics import Targets, hits, mean_over_users, recall_at_k
 from trainer.optional import require
 from trainer.protocol import QuerySplit, csr_of
@@ -45,6 +50,28 @@ def blocks(seed: int = 0) -> tuple[Any, QuerySplit, np.ndarray]:
     split = queries(seen, BLOCKS * PER_BLOCK, targets)
     events = np.asarray(split.seen.sum(axis=0)).ravel().astype(np.int64)
     return split.seen, split, events
+
+
+def settings(factors: int, regularization: float, alpha: float) -> dict[str, Any]:
+    return {"factors": factors, "regularization": regularization, "alpha": alpha}
+
+
+def material(split: QuerySplit, events: np.ndarray, user_items: Any, **evaluate: Any) -> Material:
+    """Of a data set that is at hand; the users of the split are those of validation."""
+    validation = QuerySplit("validation", {}, split.targets, split.seen)
+    made = Material(
+        data_dir=Path("nowhere"),
+        buckets=assign_buckets(events, (0.5, 0.3)),
+        examples=events,
+        recent={"validation": events.astype(float), "test": events.astype(float)},
+        validation=validation,
+        settings=EvaluateConfig(ks=[4], batch_users=16, **evaluate),
+        pseudo_events=2.0,
+        seed=1,
+        stages=Stages(Console(quiet=True)),
+    )
+    made.__dict__["user_items"] = user_items  # what would be read
+    return made
 
 
 def recall(ranked: np.ndarray, split: QuerySplit, k: int) -> float:
@@ -85,7 +112,7 @@ def test_own_frequent_of_a_user_without_history() -> None:
 
 def test_als_finds_the_block_that_popularity_cannot_see() -> None:
     user_items, split, events = blocks()
-    als = ALS(user_items, ALSSettings(8, 0.1, 5.0), iterations=10, seed=3, batch_users=16)
+    als = ALS(user_items, settings(8, 0.1, 5.0), iterations=10, seed=3, batch_users=16)
     ranked = als.rank(split, 4, exclude_seen=True)
     # Four unseen items are left in a user's block of 12: whoever knows the block has the target.
     assert recall(ranked, split, 4) > 0.9
@@ -97,7 +124,7 @@ def test_als_finds_the_block_that_popularity_cannot_see() -> None:
 def test_als_is_the_same_for_the_same_seed() -> None:
     user_items, split, _ = blocks()
     ranked = [
-        ALS(user_items, ALSSettings(4, 0.1, 1.0), 3, seed, 16).rank(split, 10, True)
+        ALS(user_items, settings(4, 0.1, 1.0), 3, seed, 16).rank(split, 10, True)
         for seed in (5, 5, 6)
     ]
     assert (ranked[0] == ranked[1]).all()
@@ -107,7 +134,7 @@ def test_als_is_the_same_for_the_same_seed() -> None:
 def test_als_folds_in_the_history_of_the_split() -> None:
     # A user whom training never saw, with a history in block 2 only.
     user_items, _, _ = blocks()
-    als = ALS(user_items, ALSSettings(8, 0.1, 5.0), 10, 3, 16)
+    als = ALS(user_items, settings(8, 0.1, 5.0), 10, 3, 16)
     first = 2 * PER_BLOCK + 1
     stranger = queries([dict.fromkeys(range(first, first + 5), 1)], BLOCKS * PER_BLOCK)
     ranked = als.rank(stranger, 5, True)[0]
@@ -116,34 +143,23 @@ def test_als_folds_in_the_history_of_the_split() -> None:
 
 def test_als_gives_a_user_without_history_what_is_popular() -> None:
     user_items, _, events = blocks()
-    als = ALS(user_items, ALSSettings(4, 0.1, 1.0), 2, 3, 16)
+    als = ALS(user_items, settings(4, 0.1, 1.0), 2, 3, 16)
     split = queries([{1: 1}, {}], BLOCKS * PER_BLOCK)
     assert (als.rank(split, 5, True)[1] == Popularity(events).rank(split, 5, True)[1]).all()
 
 
-def test_tuning_keeps_the_best_of_validation() -> None:
+def test_tuning_goes_from_setting_to_setting_and_keeps_the_best_of_validation() -> None:
     user_items, split, events = blocks()
-    buckets = assign_buckets(events, (0.5, 0.3))
     # One factor cannot hold four blocks.
-    config = ALSConfig(factors=[1, 8], regularization=[0.1], alpha=[1.0, 5.0], iterations=8)
-    noted: list[dict[str, Any]] = []
-    best, grid = tune_als(
-        user_items,
-        split,
-        buckets,
-        config,
-        k=4,
-        seed=1,
-        max_users=1000,
-        batch_users=16,
-        on_point=noted.append,
-    )
-    assert [(p["factors"], p["alpha"]) for p in grid] == [(1, 1.0), (1, 5.0), (8, 1.0), (8, 5.0)]
-    assert noted == grid
+    config = ALSConfig(alpha=[1.0, 5.0], regularization=[0.1], factors=[1, 8], iterations=8)
+    best, grid = build_als(material(split, events, user_items, als=config))
+    assert [(p["alpha"], p["factors"]) for p in grid[:2]] == [(1.0, 1), (5.0, 1)]
+    better = max(grid[:2], key=lambda point: point["recall"])["alpha"]
+    assert [(p["alpha"], p["factors"]) for p in grid[2:]] == [(better, 8)]
     chosen = [point for point in grid if point["chosen"]]
     assert len(chosen) == 1
     assert chosen[0]["recall"] == max(point["recall"] for point in grid)
-    assert best.settings.factors == chosen[0]["factors"] == 8
+    assert isinstance(best, ALS) and best.settings["factors"] == chosen[0]["factors"] == 8
     assert recall(best.rank(split, 4, True), split, 4) == pytest.approx(
         chosen[0]["recall"], abs=1e-6
     )
@@ -152,19 +168,86 @@ def test_tuning_keeps_the_best_of_validation() -> None:
 def test_tuning_without_a_validation_user_takes_the_first_point() -> None:
     user_items, split, events = blocks()
     nobody = QuerySplit("validation", {}, Targets.from_lists([]), split.seen[:0])
-    config = ALSConfig(factors=[2, 4], iterations=1)
-    best, grid = tune_als(
-        user_items,
-        nobody,
-        assign_buckets(events, (0.5, 0.3)),
-        config,
-        k=4,
-        seed=1,
-        max_users=9,
-        batch_users=16,
-    )
-    assert best.settings.factors == 2
+    config = ALSConfig(factors=[2, 4], alpha=[1.0], regularization=[0.1], iterations=1)
+    best, grid = build_als(material(nobody, events, user_items, als=config))
+    assert isinstance(best, ALS) and best.settings["factors"] == 2
     assert [point["recall"] for point in grid] == [None, None]
+    best, grid = build_neighbours(
+        material(nobody, events, user_items, neighbours=NeighboursConfig(neighbours=[3]))
+    )
+    assert isinstance(best, Neighbours) and best.settings["weighting"] == "tfidf"
+
+
+def test_every_default_is_a_search() -> None:
+    for grid in (ALSConfig().grid, NeighboursConfig().grid):
+        assert all(len(set(values)) > 1 for values in grid.values())
+    assert len(ALSConfig().popularity_weight) > 1
+
+
+def test_als_with_recent_popularity_by_hand() -> None:
+    user_items, split, events = blocks()
+    als = ALS(user_items, settings(8, 0.1, 5.0), 10, 3, 16)
+    log_p = np.full(len(events), -9.0)
+    log_p[7] = -1.0  # of late everybody buys item 7
+    ranked = ALSRecent(als, {"test": log_p}, weight=0.2).rank(split, 4, exclude_seen=False)
+    # 0.2 * 8 nats are 1.6, more than any score between two items of ALS, which are about 0 to 1.
+    assert (ranked[:, 0] == 7).all()
+    scores = als.users(split) @ als.items.T + 0.2 * log_p
+    scores[:, 0] = -np.inf
+    assert ranked.tolist() == np.argsort(-scores, axis=1, kind="stable")[:, :4].tolist()
+    # With hardly any weight it is ALS.
+    little = ALSRecent(als, {"test": log_p}, weight=1e-9)
+    assert (little.rank(split, 4, True) == als.rank(split, 4, True)).all()
+
+
+def test_als_with_recent_popularity_gives_a_stranger_what_is_popular_now() -> None:
+    user_items, _, events = blocks()
+    als = ALS(user_items, settings(8, 0.1, 5.0), 2, 3, 16)
+    recent = np.linspace(-9, -5, len(events))
+    stranger = queries([{1: 1}, {}], BLOCKS * PER_BLOCK)
+    ranked = ALSRecent(als, {"test": recent}, 0.1).rank(stranger, 3, True)
+    assert ranked[1].tolist() == [48, 47, 46]
+
+
+def test_als_is_fitted_once_for_both() -> None:
+    user_items, split, events = blocks()
+    config = ALSConfig(
+        factors=[8], alpha=[5.0], regularization=[0.1], popularity_weight=[0.01, 3.0]
+    )
+    made = material(split, events, user_items, als=config)
+    plain, recent = build_als(made), build_als_recent(made)
+    assert build_als(made).ranker is plain.ranker
+    # Popularity alone does not know the blocks: the small weight is chosen, and ALS's settings are told.
+    assert [(p["popularity_weight"], p["chosen"]) for p in recent.records] == [
+        (0.01, True), (3.0, False)
+    ]  # fmt: skip
+    assert recent.records[0]["factors"] == 8
+
+
+@pytest.mark.parametrize("weighting", ["tfidf", "cosine", "bm25"])
+def test_neighbours_find_the_block_that_popularity_cannot_see(weighting: str) -> None:
+    user_items, split, _ = blocks()
+    ranker = Neighbours(user_items, {"weighting": weighting, "neighbours": 12})
+    ranked = ranker.rank(split, 4, exclude_seen=True)
+    assert recall(ranked, split, 4) > 0.9
+    seen = split.seen.toarray()
+    assert not any(seen[user, row] for user in range(USERS) for row in ranked[user] if row)
+    # A user whom training never saw is served from the history.
+    first = 2 * PER_BLOCK + 1
+    stranger = queries([dict.fromkeys(range(first, first + 5), 1)], BLOCKS * PER_BLOCK)
+    assert all(first + 5 <= row < first + PER_BLOCK for row in ranker.rank(stranger, 5, True)[0])
+
+
+def test_neighbours_by_hand() -> None:
+    # Users 0 and 1 have items 1 and 2, user 2 has 1, 3 and 3 again, user 3 has 4 alone.
+    had = queries([{1: 1, 2: 1}, {1: 1, 2: 1}, {1: 1, 3: 2}, {4: 1}], 5)
+    ranker = Neighbours(had.seen, {"weighting": "cosine", "neighbours": 5})
+    # log(1 + n): cos(1, 2) = 2 / sqrt(3 * 2) = .816, cos(1, 3) = 1 / sqrt(3) = .577; nobody joins 4.
+    asked = queries([{1: 1}, {2: 1}, {4: 1}, {}], 5)
+    # After the neighbours of 1: what is popular, 4 (5 was never sold). 3 had two events, 2 two, 4 one.
+    assert ranker.rank(asked, 3, True).tolist() == [[2, 3, 4], [1, 3, 4], [1, 2, 3], [1, 2, 3]]
+    assert ranker.rank(asked, 5, True)[0].tolist() == [2, 3, 4, 0, 0]
+    assert ranker.rank(asked, 2, False)[0].tolist() == [1, 2]
 
 
 def test_a_sample_keeps_targets_and_history_together() -> None:

@@ -98,6 +98,8 @@ def test_every_ranker_split_mode_and_group_is_measured(metrics: dict[str, Any]) 
             "popularity": both,
             "recent_popularity": both,
             "als": both,
+            "als_recent": both,
+            "neighbours": both,
             "own_frequent": {"all"},
         }
         for found in rankers.values():
@@ -193,9 +195,10 @@ def test_the_model_never_shows_what_was_seen(work: tuple[TrainerSections, Path])
 
 
 def test_als_was_tuned_over_the_grid(metrics: dict[str, Any]) -> None:
-    grid = metrics["als"]["grid"]
-    assert metrics["als"]["monitor"] == "recall@10/new"
-    assert [point["factors"] for point in grid] == [4, 8]
+    grid = metrics["tuning"]["tried"]["als"]
+    assert set(metrics["tuning"]["tried"]) == {"als", "als_recent", "neighbours"}
+    assert metrics["tuning"]["monitor"] == "recall@10/new"
+    assert [point["factors"] for point in grid] == [4, 4, 4, 8]
     chosen = next(point for point in grid if point["chosen"])
     assert chosen["recall"] == max(point["recall"] for point in grid)
     # The chosen one is what validation was ranked with.

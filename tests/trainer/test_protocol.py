@@ -12,6 +12,7 @@ from trainer.buckets import assign_buckets
 from trainer.functional.metrics import Targets
 from trainer.protocol import (
     QuerySplit,
+    clearly_best,
     csr_of,
     exposure,
     log_spaced,
@@ -108,6 +109,20 @@ def test_paired_difference_by_hand() -> None:
     # Differences .1, .3 and none (the user has no target): mean .2, deviation .1414 / sqrt(2) = .1.
     found = paired_difference(np.array([0.4, 0.9, np.nan]), np.array([0.3, 0.6, np.nan]))
     assert found == {"users": 2, "difference": 0.2, "se": 0.1}
+
+
+def test_who_is_clearly_best_is_told_by_paired_differences() -> None:
+    base = np.array([0.0, 0.5, 1.0, 0.2])
+    # Always .1 more: no error at all, however much the users differ.
+    assert clearly_best({"a": base, "b": base + 0.1}) == "b"
+    # Differences .4, 0, 0, 0: mean .1, standard deviation .2, error .1: exactly one error.
+    lucky = base + np.array([0.4, 0, 0, 0])
+    assert clearly_best({"a": base, "b": lucky}) is None
+    # Best of three only if it leads both.
+    assert clearly_best({"a": base, "b": base + 0.1, "c": base + 0.1}) is None
+    assert clearly_best({"a": base, "b": base + 0.1, "c": base * np.nan}) == "b"
+    assert clearly_best({"a": base}) is None
+    assert clearly_best({"a": base[:1], "b": base[:1] + 1}) is None  # one user has no error
 
 
 def test_standard_error_needs_two_users() -> None:

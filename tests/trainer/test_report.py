@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from trainer import report
+from trainer import report, tables
 from trainer.baselines.own_frequent import OwnFrequent
 from trainer.baselines.popularity import Popularity, RecentPopularity
 from trainer.buckets import assign_buckets
@@ -74,7 +74,7 @@ def metrics(num_users: int = 6) -> dict[str, Any]:
         "headline": headline(splits["test"]["rankers"]["model"]),
         "buckets": buckets.summary(),
         "splits": splits,
-        "als": {"monitor": "recall@4/new", "grid": [{**point, "chosen": True}]},
+        "tuning": {"monitor": "recall@4/new", "tried": {"als": [{**point, "chosen": True}]}},
         "catalogue": long_tail_curve(buckets),
         "seconds": clock.rounded(),
         "made": {
@@ -168,7 +168,55 @@ def test_it_follows_the_ground(html: str) -> None:
 def test_numbers_are_right_aligned(html: str) -> None:
     cells = Page(html).cells
     assert ("n", "1,234,567") in cells
-    assert {kind for kind, text in cells if re.fullmatch(r"[−+]?[\d.,]+", text)} == {"n"}
+    kinds = {kind for kind, text in cells if re.fullmatch(r"[−+]?[\d.,]+", text)}
+    assert "n" in kinds and kinds <= {"n", "n bold"}
+
+
+def test_bold_is_what_leads_by_more_than_chance_and_nothing_else() -> None:
+    content = metrics()
+    test = content["splits"]["test"]
+    # Whoever has the highest mean: bold only where the differences say so.
+    for mode in MODES:
+        test["clearly_best"][mode] = dict.fromkeys(test["clearly_best"][mode])
+    test["clearly_best"]["new"]["overall"] = "als"
+    plain = tables.result_table(content, "test", "all")
+    assert not any(cell["bold"] for row in plain["rows"] for cell in row["cells"])
+    led = tables.result_table(content, "test", "new")
+    bold = [
+        (row["cells"][0]["text"], column)
+        for row in led["rows"]
+        for column, cell in zip(led["columns"], row["cells"], strict=True)
+        if cell["bold"]
+    ]
+    assert bold == [("ALS", "overall")]
+    page = report.render_html(content)
+    assert page.count('class="n bold"') == 1 + sum(
+        tables.beyond_chance(cell)
+        for modes in test["model_minus"].values()
+        for groups in modes.values()
+        for cell in groups.values()
+    )
+    console = Console(width=110, record=True, file=io.StringIO(), force_terminal=True)
+    console.print(report.render_table(content))
+    styled = re.findall(r"\x1b\[1m([^\x1b]*)\x1b", console.export_text(styles=True))
+    overall = test["rankers"]["als"]["new"]["overall"]["recall@4"]
+    assert [text for text in styled if "±" in text] == [
+        f"{overall:.4f} ± {test['rankers']['als']['new']['overall']['recall@4/se']:.4f}"
+    ]
+
+
+def test_what_was_tried_for_baselines_is_told() -> None:
+    content = metrics()
+    content["tuning"]["tried"]["neighbours"] = [
+        {"weighting": w, "neighbours": 50, "recall": r, "se": 0.01, "seconds": 1.0, "chosen": c}
+        for w, r, c in (("tfidf", 0.2, True), ("cosine", 0.1, False))
+    ]
+    als, neighbours = tables.tuning_tables(content["tuning"])
+    assert als["columns"] == ["factors", "regularization", "alpha", "recall", "seconds"]
+    assert neighbours["caption"] == "item neighbours: recall@4/new on validation."
+    assert [row["cells"][0]["text"] for row in neighbours["rows"]] == ["tfidf", "cosine"]
+    assert [row["chosen"] for row in neighbours["rows"]] == [True, False]
+    assert "Tuning of the baselines" in report.render_html(content)
 
 
 def test_the_name_is_escaped(html: str) -> None:
@@ -197,7 +245,7 @@ def test_what_is_missing_is_borne() -> None:
     content = metrics()
     for key in ("made", "data", "history", "seconds"):
         del content[key]
-    content["als"]["grid"] = []
+    content["tuning"]["tried"] = {}
     for split in content["splits"].values():
         for name in ("als", "own_frequent", "popularity", "recent_popularity"):
             del split["rankers"][name], split["model_minus"][name]

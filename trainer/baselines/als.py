@@ -1,4 +1,4 @@
-"""Implicit ALS (package `implicit`), tuned on validation.
+"""Implicit ALS (package `implicit`), by itself and with the popularity of late beside it.
 
 Hu, Koren, Volinsky, "Collaborative Filtering for Implicit Feedback Datasets", ICDM 2008, on
 log(1 + events).
@@ -6,23 +6,20 @@ log(1 + events).
 
 from __future__ import annotations
 
-import itertools
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from preprocessing.features import Section
 from trainer.baselines.popularity import Popularity
 from trainer.baselines.ranker import Built, Material
-from trainer.baselines.user_items import log_counts, sample_users
-from trainer.buckets import PopularityBuckets
-from trainer.functional.metrics import Ints, hits, mean_over_users, recall_at_k
+from trainer.baselines.tuning import Settings, tune
+from trainer.baselines.user_items import log_counts
+from trainer.functional.metrics import Ints
 from trainer.optional import require
-from trainer.protocol import QuerySplit, plain, standard_error
+from trainer.protocol import QuerySplit
 from trainer.retrieval import top_items
 
 if TYPE_CHECKING:
@@ -30,21 +27,26 @@ if TYPE_CHECKING:
 
 
 class ALSConfig(Section):
-    """Implicit ALS (package ``implicit``), tuned over this grid on validation."""
+    """Implicit ALS (package ``implicit``): values tried on validation, one setting after the other."""
 
-    factors: list[PositiveInt] = Field(default=[64])
-    regularization: list[PositiveFloat] = Field(default=[0.1])
-    alpha: list[PositiveFloat] = Field(default=[1.0])
+    alpha: list[PositiveFloat] = Field(default=[1.0, 3.0], min_length=1)
+    regularization: list[PositiveFloat] = Field(default=[0.1, 1.0], min_length=1)
+    factors: list[PositiveInt] = Field(default=[32, 64, 128], min_length=1)
     iterations: PositiveInt = 10
+    popularity_weight: list[PositiveFloat] = Field(
+        default=[0.05, 0.02, 0.1, 0.2],
+        min_length=1,
+        description="of log P of late in the scores of `als_recent`",
+    )
 
-
-@dataclass(frozen=True)
-class ALSSettings:
-    """One point of the grid."""
-
-    factors: int
-    regularization: float
-    alpha: float
+    @property
+    def grid(self) -> dict[str, list[Any]]:
+        """What a search goes through, the cheapest factors first."""
+        return {
+            "alpha": self.alpha,
+            "regularization": self.regularization,
+            "factors": self.factors,
+        }
 
 
 class ALS:
@@ -55,7 +57,7 @@ class ALS:
     def __init__(
         self,
         user_items: sp.csr_matrix,
-        settings: ALSSettings,
+        settings: Settings,
         iterations: int,
         seed: int,
         batch_users: int,
@@ -65,32 +67,29 @@ class ALS:
         Raises:
           LongtailError: the package `implicit` is not installed.
         """
-        self.settings = settings
-        self._batch_users = batch_users
+        self.settings, self.batch_users = settings, batch_users
         self._popularity = Popularity(np.asarray(user_items.sum(axis=0)).ravel().astype(np.int64))
         with _one_blas_thread():
-            self._model = _als_class()(
-                factors=settings.factors,
-                regularization=settings.regularization,
-                alpha=settings.alpha,
-                iterations=iterations,
-                random_state=seed,
-            )
+            self._model = _als_class()(**settings, iterations=iterations, random_state=seed)
             self._model.fit(log_counts(user_items), show_progress=False)
+
+    @property
+    def items(self) -> NDArray[np.float32]:
+        """`[N + 1, factors]`."""
+        return np.asarray(self._model.item_factors, np.float32)
+
+    def users(self, queries: QuerySplit) -> NDArray[np.float32]:
+        """`[U, factors]` of the users, solved from their history."""
+        with _one_blas_thread():
+            found = self._model.recalculate_user(
+                np.arange(queries.num_users), log_counts(queries.seen)
+            )
+        return np.asarray(found, np.float32)
 
     def rank(self, queries: QuerySplit, k: int, exclude_seen: bool) -> Ints:
         """See `Ranker`; a user without history gets the popular items instead of a tie of zeros."""
-        with _one_blas_thread():
-            users = self._model.recalculate_user(
-                np.arange(queries.num_users), log_counts(queries.seen)
-            )
-        rows, _ = top_items(
-            users,
-            self._model.item_factors,
-            k,
-            queries.exclude if exclude_seen else None,
-            self._batch_users,
-        )
+        exclude = queries.exclude if exclude_seen else None
+        rows, _ = top_items(self.users(queries), self.items, k, exclude, self.batch_users)
         ranked = np.array(rows, np.int64)
         unknown = np.diff(queries.seen.indptr) == 0
         if unknown.any():
@@ -98,78 +97,54 @@ class ALS:
         return ranked
 
 
-def tune_als(
-    user_items: sp.csr_matrix,
-    validation: QuerySplit,
-    buckets: PopularityBuckets,
-    config: ALSConfig,
-    *,
-    k: int,
-    seed: int,
-    max_users: int,
-    batch_users: int,
-    on_point: Callable[[dict[str, Any]], None] = lambda record: None,
-) -> tuple[ALS, list[dict[str, Any]]]:
-    """Fits every point of the grid on train; keeps the best by validation recall on new items.
+class ALSRecent:
+    """ALS with the model's own popularity of late: score + weight * log P as of the split's start.
 
-    Args:
-      user_items: `[train users, N + 1]` event counts.
-      validation: the split that decides; above `max_users` a random sample of it (by `seed`).
-      buckets: for the targets that training knows.
-      config: the grid.
-      k: length of the list.
-      seed: of the factors and of the sample.
-      max_users: validation users at most.
-      batch_users: users scored at once.
-      on_point: called with the record of each point as it is done.
-
-    Returns:
-      The best ranker, and one record a point: settings, `recall`, `se`, `seconds`, `chosen`. Of
-      equals, or without a validation user, the first point is taken.
+    One more coordinate, log P of the item and the weight for every user. Without it a model that
+    knows what is popular now would be compared with one that only knows what was.
     """
-    sample = sample_users(validation, max_users, seed)
-    targets = sample.targets_of("new").restrict(buckets.known)
-    best: tuple[float, int, ALS] | None = None
-    records: list[dict[str, Any]] = []
-    for point in itertools.product(config.factors, config.regularization, config.alpha):
-        started, settings = time.perf_counter(), ALSSettings(*point)
-        ranker = ALS(user_items, settings, config.iterations, seed, batch_users)
-        per_user = recall_at_k(hits(ranker.rank(sample, k, True), targets), targets.counts, k)
-        recall = plain(mean_over_users(per_user))
-        seconds = round(time.perf_counter() - started, 2)
-        record = {
-            "recall": recall,
-            "se": plain(standard_error(per_user)),
-            "seconds": seconds,
-            "chosen": False,
-        }
-        records.append({**asdict(settings), **record})
-        if best is None or (recall or 0.0) > best[0]:
-            best = (recall or 0.0, len(records) - 1, ranker)
-        on_point(records[-1])
-    assert best is not None  # the configuration has one point at least
-    records[best[1]]["chosen"] = True
-    return best[2], records
+
+    name = "als_recent"
+
+    def __init__(self, als: ALS, log_popularity: dict[str, NDArray[Any]], weight: float) -> None:
+        """Takes log P `[N + 1]` by split."""
+        self._als, self._log_popularity, self._weight = als, log_popularity, weight
+        self.settings = {**als.settings, "popularity_weight": weight}
+
+    def rank(self, queries: QuerySplit, k: int, exclude_seen: bool) -> Ints:
+        """See `Ranker`; a user without history gets what is popular now."""
+        log_p = self._log_popularity[queries.name].astype(np.float32)
+        items = np.concatenate([self._als.items, log_p[:, None]], axis=1)
+        users = self._als.users(queries)
+        weights = np.full((len(users), 1), self._weight, np.float32)
+        exclude = queries.exclude if exclude_seen else None
+        users = np.concatenate([users, weights], axis=1)
+        rows, _ = top_items(users, items, k, exclude, self._als.batch_users)
+        return np.array(rows, np.int64)
 
 
 def build_als(material: Material) -> Built:
-    """See `registry`; shows how far the search is."""
-    settings, als = material.settings, material.settings.als
-    total = len(als.factors) * len(als.regularization) * len(als.alpha)
-    done: list[dict[str, Any]] = []
-    with material.stages.stage(f"tuning ALS, {total} settings", lambda: len(done), total):
-        best, records = tune_als(
-            material.user_items,
-            material.validation,
-            material.buckets,
-            als,
-            k=settings.ks[-1],
-            seed=material.seed,
-            max_users=settings.max_validation_users,
-            batch_users=settings.batch_users,
-            on_point=done.append,
-        )
-    return Built(best, records)
+    """See `registry`; tuned once, for `als_recent` too."""
+    als, settings = material.settings.als, material.settings
+
+    def fit(point: Settings) -> ALS:
+        return ALS(material.user_items, point, als.iterations, material.seed, settings.batch_users)
+
+    return material.once("als", lambda: Built(*tune("ALS", als.grid, fit, material)))
+
+
+def build_als_recent(material: Material) -> Built:
+    """See `registry`."""
+    plain = build_als(material).ranker
+    assert isinstance(plain, ALS)
+    als, log_p = plain, material.log_popularity
+
+    def fit(point: Settings) -> ALSRecent:
+        return ALSRecent(als, log_p, point["popularity_weight"])
+
+    grid = {"popularity_weight": material.settings.als.popularity_weight}
+    best, records = tune("ALS with recent popularity", grid, fit, material)
+    return Built(best, [{**als.settings, **record} for record in records])
 
 
 def _one_blas_thread() -> Any:

@@ -7,7 +7,7 @@ do), and of each user the history up to that start.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,12 +20,14 @@ from preprocessing.progress import Stages
 from trainer.baselines.user_items import read_user_items
 from trainer.buckets import PopularityBuckets
 from trainer.functional.metrics import Ints
+from trainer.functional.popularity import current
 from trainer.protocol import QuerySplit
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
 
-    from trainer.config import EvaluateConfig
+    from trainer.catalogue import Catalogue
+    from trainer.config import EvaluateConfig, TrainerSections
 
 
 class Ranker(Protocol):
@@ -52,20 +54,65 @@ class Material:
     Attributes:
       data_dir: finished preprocessing.
       buckets: of the catalogue, with its training events.
+      examples: training examples `[N + 1]` of the items.
       recent: recent events `[N + 1]` of the items as of the start of each split.
       validation: the split that decides between settings.
       settings: the section `evaluate`.
+      pseudo_events: of the model's popularity coordinate.
       seed: of whatever is drawn.
       stages: shows progress.
     """
 
     data_dir: Path
     buckets: PopularityBuckets
+    examples: NDArray[Any]
     recent: Mapping[str, NDArray[np.float64]]
     validation: QuerySplit
     settings: EvaluateConfig
+    pseudo_events: float
     seed: int
     stages: Stages
+
+    @classmethod
+    def of(
+        cls,
+        config: TrainerSections,
+        data_dir: Path,
+        catalogue: Catalogue,
+        buckets: PopularityBuckets,
+        validation: QuerySplit,
+        stages: Stages,
+    ) -> Material:
+        """Of the counts of a catalogue."""
+        return cls(
+            data_dir=data_dir,
+            buckets=buckets,
+            examples=catalogue.counts_examples,
+            recent=catalogue.counts_recent,
+            validation=validation,
+            settings=config.evaluate,
+            pseudo_events=config.pseudo_events,
+            seed=config.seed,
+            stages=stages,
+        )
+
+    @cached_property
+    def log_popularity(self) -> dict[str, NDArray[np.float32]]:
+        """Log P `[N + 1]` as of the start of each split, as in the model's popularity coordinate."""
+        return {
+            split: current(self.examples, events, self.pseudo_events)
+            for split, events in self.recent.items()
+        }
+
+    def once(self, name: str, make: Callable[[], Built]) -> Built:
+        """What several baselines stand on is made for the first of them alone."""
+        if name not in self._made:
+            self._made[name] = make()
+        return self._made[name]
+
+    @cached_property
+    def _made(self) -> dict[str, Built]:
+        return {}
 
     @cached_property
     def user_items(self) -> sp.csr_matrix:

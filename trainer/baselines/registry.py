@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from trainer.baselines.als import build_als
+from trainer.baselines.als import build_als, build_als_recent
+from trainer.baselines.neighbours import build_neighbours
 from trainer.baselines.own_frequent import build_own_frequent
 from trainer.baselines.popularity import build_popularity, build_recent_popularity
 from trainer.baselines.ranker import Built, Material
@@ -14,6 +15,8 @@ BASELINES: dict[str, Callable[[Material], Built]] = {
     "recent_popularity": build_recent_popularity,
     "own_frequent": build_own_frequent,
     "als": build_als,
+    "als_recent": build_als_recent,
+    "neighbours": build_neighbours,
 }
 """In the order of every table and plot."""
 
