@@ -242,7 +242,7 @@ def test_a_beta_of_the_frontier_is_what_evaluation_finds_with_that_prior(
     train(variant(config, "x", changes, 7), paths.data, tmp_path, console=console)
     for place, beta in enumerate(done["betas"]):
         served = variant(config, "x", (*changes, ("prior.beta", beta)), 7)
-        metrics = collect(served, paths.data, tmp_path, Stages(console))
+        metrics, _ = collect(served, paths.data, tmp_path, Stages(console))
         for split in ("validation", "test"):
             cells = metrics["splits"][split]["rankers"]["model"]["new"]
             for group, recalls in arm["runs"][0][split].items():
