@@ -184,6 +184,86 @@ def test_excluding_almost_everything_leaves_the_rest_and_padding(kind: str) -> N
     assert (scores.numpy()[:, 1:] == np.float32(LOWEST)).all()
 
 
+class Watched(Index):
+    """Notes the widths that are searched."""
+
+    def __init__(self, index: Index) -> None:
+        super().__init__(name="watched")
+        self.inner, self.num_items, self.dim = index, index.num_items, index.dim
+        self.widths: list[int] = []
+
+    def build(self, items: Any) -> None:
+        self.inner.build(items)
+
+    def search(self, queries: Any, k: Any) -> tuple[Any, Any]:
+        self.widths.append(int(k))
+        return self.inner.search(queries, k)
+
+    def vectors(self, rows: Any) -> Any:
+        return self.inner.vectors(rows)
+
+
+@pytest.mark.parametrize(
+    ("excluded", "width"),
+    [
+        ([[]], 10),
+        ([[0, 0, 0]], 10),  # padding, unknown items
+        ([[7] * 500], 11),
+        ([[7, 0, 7, 9, 0, 9, 9]], 12),
+        ([[3, 4, 5], [6, 6, 6], [0, 0, 0]], 13),  # the longest of the batch
+        ([list(range(1, 901)) * 3], 900),  # all there are
+    ],
+)
+def test_a_search_is_as_wide_as_distinct_items_are_excluded(
+    kind: str, excluded: list[list[int]], width: int
+) -> None:
+    index = Watched(built(kind, table(900)))
+    queries = tf.constant(vectors(len(excluded), seed=11))
+    barred = tf.constant(np.array(excluded, np.int64))
+    scores, rows = search_without(index, queries, barred, tf.constant(10))
+    assert index.widths == [width]
+    once = [sorted(set(row)) for row in excluded]
+    longest = max(map(len, once))
+    alone = np.array([row + [0] * (longest - len(row)) for row in once], np.int64)
+    expected = search_without(index, queries, tf.constant(alone), tf.constant(10))
+    np.testing.assert_array_equal(rows, expected[1])
+    np.testing.assert_array_equal(scores, expected[0])
+    for own, found in zip(excluded, rows.numpy(), strict=True):
+        assert not set(own) & set(found[found > 0])
+
+
+def test_k_above_the_catalogue_keeps_its_width(kind: str) -> None:
+    index = Watched(built(kind, table(900)))
+    scores, rows = search_without(
+        index, tf.constant(vectors(1)), tf.constant([[5, 5, 6]], tf.int64), tf.constant(950)
+    )
+    assert index.widths == [950]
+    assert scores.shape == rows.shape == (1, 950)
+    assert set(rows.numpy()[0]) == {0, *range(1, 901)} - {5, 6}
+
+
+def test_a_large_batch_holds_no_more_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """64 x 50 scores of up to 64 queries; of 320 queries 10 items at a time."""
+    seen = []
+    index = ExactIndex(chunk_items=50)
+    items = table(45)
+    index.build(items)
+    scores = index._scores
+
+    def watched(queries: Any, chunk: Any) -> Any:
+        found = scores(queries, chunk)
+        tf.py_function(lambda shape: seen.append(shape.numpy().tolist()), [tf.shape(found)], [])
+        return found
+
+    monkeypatch.setattr(index, "_scores", watched)
+    for batch, chunks in ((64, [[64, 45]]), (320, [[320, 10]] * 4 + [[320, 5]])):
+        seen.clear()
+        queries = vectors(batch, seed=12)
+        _, rows = search(index, queries, 7)
+        assert seen == chunks
+        np.testing.assert_array_equal(rows, reference(queries, items, 7)[1])
+
+
 def test_saved_and_loaded_in_a_session(kind: str, tmp_path: Path) -> None:
     """Two exports in one process, each answered by its own items, by two signatures."""
     queries = vectors(5, seed=9)
