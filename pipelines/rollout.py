@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import time
@@ -17,12 +18,13 @@ from pipelines.final_fit import FINAL_FIT
 from pipelines.gates import Check, Evidence, Reference, check, is_blessed, refused
 from pipelines.page import record_checks, write_page
 from pipelines.references import BLESSING, best_blessed, blessed_versions, references
-from preprocessing.artifacts import whole_directory, write_text_atomically
+from preprocessing.artifacts import write_text_atomically
 from preprocessing.errors import LongtailError, LongtailFailure
 from preprocessing.progress import Stages
-from serving.export import ASSETS, DESCRIPTION, newest_version, read_description
+from serving.export import ASSETS, read_description
 from serving.export_dir import read_labels, version_paths, withdrawn_versions
 from serving.labels import move_label, withdraw
+from serving.publish import exclusive, publish, staging
 from trainer.continuation import Previous
 from trainer.evaluate import METRICS
 from trainer.per_query import PER_QUERY, of_gates, read_per_query, write_per_query
@@ -66,7 +68,13 @@ def roll_out(
         _bless(paths, version, metrics, checks)
     if version.parent != paths.export:
         version = _publish(paths, final_fit.fitted(config, paths, version, console))
-    number = int(version.name)
+    with exclusive(paths.export):
+        _move_label(paths, label, int(version.name), console)
+    return version
+
+
+def _move_label(paths: Paths, label: str, number: int, console: Console) -> None:
+    blessed = _label(paths, label)  # others may have moved it since
     if number in withdrawn_versions(paths.export):
         console.print(
             f"  version {number} was rolled back: label {label} stays at {blessed} "
@@ -78,7 +86,6 @@ def roll_out(
         console.print(f"  label {label}: {blessed or 'none'} -> {number}", highlight=False)
     else:
         console.print(f"  rollout is current: label {label} at {blessed}", highlight=False)
-    return version
 
 
 def roll_back(config: RunConfig, paths: Paths, console: Console, to: int | None = None) -> int:
@@ -97,6 +104,11 @@ def roll_back(config: RunConfig, paths: Paths, console: Console, to: int | None 
     Raises:
       LongtailError: there is no label yet, or no such version.
     """
+    with exclusive(paths.export) if paths.export.is_dir() else contextlib.nullcontext():
+        return _roll_back(config, paths, console, to)
+
+
+def _roll_back(config: RunConfig, paths: Paths, console: Console, to: int | None) -> int:
     label, current = config.rollout.label, _label(paths, config.rollout.label)
     if current is None:
         raise LongtailError(
@@ -190,13 +202,9 @@ def _bless(paths: Paths, version: Path, metrics: dict[str, Any], checks: list[Ch
 
 def _publish(paths: Paths, candidate: Path) -> Path:
     """Move a blessed candidate among the served versions, under the next number."""
-    newest = newest_version(paths.export)
-    target = paths.export / str(int(newest.name) + 1 if newest else 1)
-    with whole_directory(target) as out:
+    with staging(paths.export) as out:
         shutil.copytree(candidate, out, dirs_exist_ok=True)
-        description = {**read_description(out), "version": int(target.name)}
-        text = json.dumps(description, indent=2, allow_nan=False) + "\n"
-        (out / ASSETS / DESCRIPTION).write_text(text)
+        target = publish(out, paths.export)
     final_fit.forget(paths)
     return target
 

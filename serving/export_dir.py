@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
+from typing import Any
 
 from preprocessing.errors import LongtailError
 
 LABELS_FILE = "labels.json"
-WITHDRAWN = os.path.join("assets.extra", "withdrawn")
+ASSETS = "assets.extra"
+DESCRIPTION = "longtail.json"
+WITHDRAWN = os.path.join(ASSETS, "withdrawn")
 """File in a version that a rollback took out of service."""
 _LARGEST_VERSION = 2**63 - 1
 
@@ -22,6 +26,21 @@ def version_paths(base_dir: str | os.PathLike[str]) -> dict[int, str]:
         if numbered and os.path.isdir(path):
             paths[int(name)] = path
     return paths
+
+
+def newest_version(export_dir: Path) -> Path | None:
+    """The folder of the highest version, None without one."""
+    versions = version_paths(str(export_dir))
+    return Path(versions[max(versions)]) if versions else None
+
+
+def read_description(version: Path) -> dict[str, Any]:
+    """``assets.extra/longtail.json`` of a version, {} where it has none."""
+    try:
+        loaded: dict[str, Any] = json.loads((version / ASSETS / DESCRIPTION).read_text())
+        return loaded
+    except (OSError, ValueError):
+        return {}
 
 
 def withdrawn_versions(base_dir: str | os.PathLike[str]) -> set[int]:

@@ -9,8 +9,9 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from preprocessing.artifacts import write_text_atomically
 from preprocessing.errors import LongtailError
@@ -22,6 +23,7 @@ from serving.export_dir import (
     version_paths,
     withdrawn_versions,
 )
+from serving.publish import exclusive
 
 MODELS_CONFIG = "models.config"
 
@@ -35,38 +37,84 @@ def move_label(export_dir: Path, label: str, version: int) -> None:
       LongtailError: there is no such version.
       LongtailFailure: the disk is full; the label stays.
     """
-    paths = version_paths(export_dir)
-    if version not in paths:
-        raise LongtailError(
-            f"{export_dir}: expected a version of {sorted(paths)} for the label {label}, received "
-            f"{version}"
-        )
-    labels = {**read_labels(str(export_dir)), label: version}
-    write_text_atomically(Path(export_dir) / LABELS_FILE, json.dumps(labels, sort_keys=True) + "\n")
-    (Path(paths[version]) / WITHDRAWN).unlink(missing_ok=True)
-    # After the truth; what a kill leaves undone here the next move does.
-    text = models_config(Path(export_dir).name, labels, f"/models/{Path(export_dir).name}")
-    write_text_atomically(Path(export_dir) / MODELS_CONFIG, text)
+    with exclusive(export_dir):
+        paths = version_paths(export_dir)
+        if version not in paths:
+            raise LongtailError(
+                f"{export_dir}: expected a version of {sorted(paths)} for the label {label}, "
+                f"received {version}"
+            )
+        labels = {**read_labels(str(export_dir)), label: version}
+        text = json.dumps(labels, sort_keys=True) + "\n"
+        write_text_atomically(Path(export_dir) / LABELS_FILE, text)
+        (Path(paths[version]) / WITHDRAWN).unlink(missing_ok=True)
+        # After the truth; what a kill leaves undone here the next move does.
+        refresh_models_config(export_dir)
 
 
 def withdraw(export_dir: Path, version: int) -> None:
     """Say of a version that nobody should be answered by it, unless by number or label."""
-    path = Path(version_paths(export_dir)[version])
-    write_text_atomically(path / WITHDRAWN, "withdrawn by a rollback\n")
+    with exclusive(export_dir):
+        path = Path(version_paths(export_dir)[version])
+        write_text_atomically(path / WITHDRAWN, "withdrawn by a rollback\n")
+        refresh_models_config(export_dir)
 
 
-def models_config(name: str, labels: Mapping[str, int], base_path: str) -> str:
-    """The text of TF Serving's `--model_config_file`: exactly the labelled versions, under their labels.
+def refresh_models_config(export_dir: Path) -> None:
+    """Write `models.config` anew, where there are labels."""
+    if served := Served.of(export_dir):
+        name = Path(export_dir).name
+        text = models_config(name, served, f"/models/{name}")
+        write_text_atomically(Path(export_dir) / MODELS_CONFIG, text)
+
+
+class Served(NamedTuple):
+    """What TF Serving has to load to answer as the embedded server does.
+
+    Without a version it is answered by the highest one that is loaded, and it knows nothing of withdrawn
+    ones: above the newest that is in service nothing may be loaded. A label that still names a
+    withdrawn version up there is left out; the embedded server goes on answering it.
+
+    Attributes:
+      versions: the newest that is not withdrawn, and those that labels name.
+      labels: versions by label.
+      left_out: the labels that cannot be served.
+    """
+
+    versions: list[int]
+    labels: dict[str, int]
+    left_out: dict[str, int]
+
+    @classmethod
+    def of(cls, export_dir: str | os.PathLike[str]) -> Served | None:
+        """Of a folder of versions; None where no label names one of them."""
+        on_disk = set(version_paths(export_dir))
+        named = {k: v for k, v in read_labels(os.fspath(export_dir)).items() if v in on_disk}
+        if not named:
+            return None
+        newest = max(on_disk - withdrawn_versions(export_dir) or on_disk)
+        labels = {label: version for label, version in named.items() if version <= newest}
+        left_out = {label: version for label, version in named.items() if version > newest}
+        return cls(sorted({newest, *labels.values()}), labels, left_out)
+
+
+def models_config(name: str, served: Served, base_path: str) -> str:
+    """The text of TF Serving's `--model_config_file`.
 
     Args:
       name: of the model.
-      labels: at least one.
+      served: versions and labels.
       base_path: where TF Serving sees the folder of versions.
     """
-    versions = " ".join(f"versions: {version}" for version in sorted(set(labels.values())))
+    versions = " ".join(f"versions: {version}" for version in served.versions)
     named = "".join(
         f"    version_labels {{ key: {json.dumps(label)} value: {version} }}\n"
-        for label, version in sorted(labels.items())
+        for label, version in sorted(served.labels.items())
+    )
+    left_out = "".join(
+        f"    # label {label} is left out: version {version} is withdrawn and would answer requests "
+        "without a version\n"
+        for label, version in sorted(served.left_out.items())
     )
     return (
         "model_config_list {\n  config {\n"
@@ -74,7 +122,7 @@ def models_config(name: str, labels: Mapping[str, int], base_path: str) -> str:
         f"    base_path: {json.dumps(base_path)}\n"
         '    model_platform: "tensorflow"\n'
         f"    model_version_policy {{ specific {{ {versions} }} }}\n"
-        f"{named}  }}\n}}\n"
+        f"{named}{left_out}  }}\n}}\n"
     )
 
 
@@ -86,14 +134,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         check_export_dir(given.export_dir)
-        labels = read_labels(given.export_dir)
-        if not labels:
+        served = Served.of(given.export_dir)
+        if served is None:
             raise LongtailError(
                 f"{given.export_dir}: expected labels in {LABELS_FILE}, received none; roll a "
                 "version out first (longtail run CONFIG)"
             )
         name = os.path.basename(os.path.abspath(given.export_dir))
-        print(models_config(name, labels, given.base_path or f"/models/{name}"), end="")
+        print(models_config(name, served, given.base_path or f"/models/{name}"), end="")
         for version in sorted(withdrawn_versions(given.export_dir)):
             print(f"# withdrawn: {version}")
     except LongtailError as error:

@@ -87,6 +87,7 @@ class ModelVersions:
         self._load = load
         self._entries: dict[int, _Entry] = {}
         self._labels: dict[str, int] = {}
+        self._withdrawn: set[int] = set()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -131,13 +132,14 @@ class ModelVersions:
             self._warn(f"{error}; keeping the labels {self._labels}")
             labels = dict(self._labels)
         # Labels reach a withdrawn version still, as long as they name it.
-        serving = on_disk - withdrawn_versions(self.base_dir) or on_disk
+        withdrawn = withdrawn_versions(self.base_dir)
+        serving = on_disk - withdrawn or on_disk
         wanted = {max(serving)} | (set(labels.values()) & on_disk)
         self._forget_failures(on_disk)
         for version in sorted(wanted):
             self._try_load(version, paths[version])
         for version in sorted(serving - wanted, reverse=True):
-            if self._available():
+            if self._available() - withdrawn:
                 break
             self._try_load(
                 version, paths[version]
@@ -155,13 +157,14 @@ class ModelVersions:
                 label: v for label, v in moved.items() if v in available and v is not None
             }
             named = set(self._labels.values())
+            self._withdrawn = withdrawn
         if max(serving) not in available and available:
-            wanted.add(max(available))
+            wanted.add(max(available - withdrawn or available))
         self._retire(available - wanted - named)
 
     @contextmanager
     def use(self, version: int | None = None, label: str | None = None) -> Iterator[Lease]:
-        """Lends the wanted version (default: the newest available one) to a request.
+        """Lends the wanted version to a request, by default the newest of those in service.
 
         Raises: `StatusError` NOT_FOUND for a version that is not available, INVALID_ARGUMENT for
           an unknown label.
@@ -172,7 +175,8 @@ class ModelVersions:
                     raise invalid(f"Unrecognized servable version label: {label}")
                 version = self._labels[label]
             loaded = {v for v, entry in self._entries.items() if entry.state == "AVAILABLE"}
-            chosen = max(loaded, default=None) if version is None else version
+            newest = max(loaded - self._withdrawn or loaded, default=None)
+            chosen = newest if version is None else version
             entry = self._entries[chosen] if chosen in loaded and chosen is not None else None
             if entry is None or entry.servable is None:
                 raise servable_not_found(self.name, version)

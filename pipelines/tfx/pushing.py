@@ -19,9 +19,10 @@ from pipelines.tfx.blessing import CHECKS
 from preprocessing.artifacts import move_directory, write_text_atomically
 from preprocessing.locations import reachable
 from preprocessing.sole_writer import sole_writer
-from serving.export import ASSETS, read_description
+from serving.export import ASSETS, newest_version, read_description
 from serving.export_dir import read_labels, withdrawn_versions
 from serving.labels import move_label
+from serving.publish import exclusive
 from trainer.per_query import PER_QUERY
 
 _HIDDEN = ".push"
@@ -78,9 +79,12 @@ class WholePush(executor.Executor):
             if (blessing / PER_QUERY).is_file():
                 shutil.copy(blessing / PER_QUERY, version / ASSETS / PER_QUERY)
             write_text_atomically(version / ASSETS / BLESSING, json.dumps(record, indent=2) + "\n")
-            move_directory(version, base / version.name)
-            pushed.set_string_custom_property(_DESTINATION, str(base / version.name))
-            _label(base, exec_properties, int(version.name))
+            with exclusive(base):
+                newest = newest_version(base)
+                number = max(int(version.name), int(newest.name) + 1 if newest else 1)
+                move_directory(version, base / str(number))
+                pushed.set_string_custom_property(_DESTINATION, str(base / str(number)))
+                _label(base, exec_properties, number)
         shutil.rmtree(hidden, ignore_errors=True)
 
     def _twin(self, input_dict: dict[str, list[types.Artifact]], base: Path) -> Path | None:
@@ -94,5 +98,7 @@ class WholePush(executor.Executor):
 def _label(base: Path, exec_properties: dict[str, Any], version: int) -> None:
     """Let the label name a version, unless that was rolled back or is older than the labelled one."""
     label = json.loads(exec_properties["custom_config"])["label"]
-    if version not in withdrawn_versions(base) and version > read_labels(str(base)).get(label, -1):
-        move_label(base, label, version)
+    with exclusive(base):
+        labelled = read_labels(str(base)).get(label, -1)
+        if version not in withdrawn_versions(base) and version > labelled:
+            move_label(base, label, version)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,15 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from preprocessing.errors import LongtailError, LongtailFailure
 from serving.export_dir import read_labels, withdrawn_versions
-from serving.labels import MODELS_CONFIG, main, models_config, move_label, withdraw
+from serving.labels import (
+    MODELS_CONFIG,
+    Served,
+    main,
+    models_config,
+    move_label,
+    refresh_models_config,
+    withdraw,
+)
 from serving.versions import ModelVersions
 
 
@@ -36,15 +45,113 @@ def export(tmp_path: Path) -> Path:
     return tmp_path / "m"
 
 
-def test_tf_serving_reads_the_rendered_config(export: Path) -> None:
-    text = models_config("m", {"stable": 1, "canary": 2, "old": 1}, "/models/m")
+def served(text: str) -> tuple[list[int], dict[str, int]]:
+    """Versions and labels as TF Serving reads them."""
     parsed = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
     (model,) = parsed.model_config_list.config
     assert (model.name, model.base_path, model.model_platform) == ("m", "/models/m", "tensorflow")
-    assert list(model.model_version_policy.specific.versions) == [1, 2]
-    assert dict(model.version_labels) == {"stable": 1, "canary": 2, "old": 1}
-    written = (export / MODELS_CONFIG).read_text()
-    assert written == models_config("m", {"stable": 2}, "/models/m")
+    return list(model.model_version_policy.specific.versions), dict(model.version_labels)
+
+
+def test_tf_serving_reads_the_rendered_config(export: Path) -> None:
+    text = models_config("m", Served([1, 2], {"stable": 1, "canary": 2}, {"old": 7}), "/models/m")
+    assert served(text) == ([1, 2], {"stable": 1, "canary": 2})
+    assert "# label old is left out: version 7 is withdrawn" in text
+    assert served((export / MODELS_CONFIG).read_text()) == ([2], {"stable": 2})
+
+
+def answers(export: Path, labels: dict[str, int]) -> tuple[int, dict[str, int]]:
+    """What the embedded server answers without a version, and by label."""
+    versions = ModelVersions(export, load=Loaded)  # type: ignore[arg-type]
+    versions.poll()
+
+    def version(label: str | None = None) -> int:
+        with versions.use(label=label) as lease:
+            return lease.version
+
+    return version(), {label: version(label) for label in labels}
+
+
+@pytest.mark.parametrize(
+    ("labels", "withdrawn", "newest", "left_out"),
+    [
+        ({}, set(), 5, set()),
+        ({}, {5}, 4, set()),
+        ({}, {4, 5}, 3, set()),
+        ({}, {3, 4, 5}, 5, set()),  # someone has to answer
+        ({"stable": 5}, set(), 5, set()),
+        ({"stable": 4}, set(), 5, set()),
+        ({"stable": 4}, {5}, 4, set()),
+        ({"stable": 4, "canary": 5}, set(), 5, set()),
+        ({"stable": 4, "canary": 5}, {5}, 4, {"canary"}),
+        ({"stable": 3, "canary": 5}, {5}, 4, {"canary"}),
+        ({"stable": 3, "canary": 5}, {4, 5}, 3, {"canary"}),
+        ({"stable": 3, "canary": 4}, {3}, 5, set()),
+        ({"stable": 3, "canary": 4}, {4}, 5, set()),
+        ({"stable": 5, "canary": 5}, {5}, 4, {"stable", "canary"}),
+        ({"stable": 3, "canary": 5, "gone": 9}, {5}, 4, {"canary"}),
+    ],
+)
+def test_the_newest_in_service_answers_beside_any_labels(
+    tmp_path: Path,
+    labels: dict[str, int],
+    withdrawn: set[int],
+    newest: int,
+    left_out: set[str],
+) -> None:
+    export = tmp_path / "m"
+    for version in (3, 4, 5):
+        (export / str(version)).mkdir(parents=True)
+    if labels:
+        (export / "labels.json").write_text(json.dumps(labels))
+    for version in withdrawn:
+        withdraw(export, version)
+    known = {label: version for label, version in labels.items() if version < 9}
+    assert answers(export, known) == (newest, known)
+    if not labels:
+        assert not (export / MODELS_CONFIG).exists()  # TF Serving's own policy holds
+        return
+    refresh_models_config(export)
+    versions, named = served((export / MODELS_CONFIG).read_text())
+    # TF Serving answers by the highest that is loaded, and knows the labels of loaded ones alone.
+    assert max(versions) == newest
+    assert named == {label: v for label, v in known.items() if label not in left_out}
+    assert set(versions) == {newest, *named.values()}
+
+
+def test_a_withdrawn_version_that_a_label_keeps_does_not_stand_in(tmp_path: Path) -> None:
+    """The newest in service is broken: the next one in service answers, not the withdrawn one."""
+    export = tmp_path / "m"
+    for version in (2, 3, 4):
+        (export / str(version)).mkdir(parents=True)
+    (export / "labels.json").write_text('{"canary": 4}')
+    withdraw(export, 4)
+
+    def load(path: str) -> Loaded:
+        if path.endswith("3"):
+            raise ValueError("broken")
+        return Loaded(path)
+
+    versions = ModelVersions(export, load=load)  # type: ignore[arg-type]
+    for _ in range(2):
+        versions.poll()
+        with versions.use() as lease, versions.use(label="canary") as canary:
+            assert (lease.version, canary.version) == (2, 4)
+
+
+def test_a_version_that_is_withdrawn_while_it_serves_makes_room(export: Path) -> None:
+    move_label(export, "canary", 2)
+    move_label(export, "stable", 1)
+    versions = ModelVersions(export, load=Loaded)  # type: ignore[arg-type]
+    for withdrawn, newest in ((set(), 2), ({2}, 1)):
+        for version in withdrawn:
+            withdraw(export, version)
+        versions.poll()
+        with versions.use() as lease, versions.use(label="canary") as canary:
+            assert (lease.version, canary.version) == (newest, 2)
+    assert served((export / MODELS_CONFIG).read_text()) == ([1], {"stable": 1})
+    move_label(export, "canary", 2)
+    assert served((export / MODELS_CONFIG).read_text()) == ([1, 2], {"stable": 1, "canary": 2})
 
 
 def test_a_label_moves_to_what_is_there_alone(export: Path) -> None:
