@@ -30,6 +30,7 @@ EXTRAS = {
     "scann": ["scann==1.3.2"],
     "serving": [
         "fastapi>=0.110",
+        "httptools>=0.6",
         "httpx>=0.27",
         "python-rapidjson>=1.20",  # TF Serving's own JSON parser
         "tensorflow-serving-api~=2.16",

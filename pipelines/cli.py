@@ -144,11 +144,15 @@ def serve(
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="port, 0 for a free one", min=0, max=65535)] = 8501,
     model: Annotated[str | None, typer.Option(help="model name, default: the folder's")] = None,
+    queue: Annotated[int, typer.Option(help="predictions that wait, then 503", min=0)] = 64,
+    max_body_bytes: Annotated[int, typer.Option(help="larger ones get 413", min=1)] = 8 * 2**20,
 ) -> None:
-    """Answer TF Serving's REST API on this machine."""
+    """Answer TF Serving's REST API on this machine (all limits: python -m serving.server --help)."""
+    from serving.limits import Limits
     from serving.server import serve as start
 
-    start(export_dir, host=host, port=port, model_name=model)
+    limits = Limits(queue=queue, max_body_bytes=max_body_bytes)
+    start(export_dir, host=host, port=port, model_name=model, limits=limits)
 
 
 @app.command()

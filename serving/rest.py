@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import re
 import time
 from collections.abc import Mapping
@@ -19,13 +18,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from serving.codec import InputTypes, decode_request
+from serving.limits import RETRY_AFTER, BodyBytes, Limits, Load
 from serving.metrics import METRICS_PATH, RequestMetrics
 from serving.status import StatusError, invalid
 from serving.tensor_json import encode_response
 from serving.versions import Lease, ModelVersions, servable_not_found
 
 LOG = logging.getLogger("longtail.serving")
-DEFAULT_MAX_BODY_BYTES = 64 * 2**20
 
 _MODEL = r"(?i)/v1/models/([^/:]+)(?:/versions/([0-9]+)|/labels/([^/:]+))?"
 _PREDICTION_PATH = re.compile(_MODEL + r":(classify|regress|predict)")
@@ -37,24 +36,24 @@ _NOT_FOUND_PAGE = (
 )
 
 
-class _BodyTooLarge(Exception):
-    pass
+class _BodyRefused(Exception):
+    """A body that is not read to its end; after the answer the connection is closed."""
+
+    def __init__(self, http_status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.http_status, self.code, self.message = http_status, code, message
 
 
 def create_app(
-    versions_by_model: Mapping[str, ModelVersions],
-    *,
-    max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
-    workers: int | None = None,
+    versions_by_model: Mapping[str, ModelVersions], limits: Limits | None = None
 ) -> FastAPI:
     """The application that answers for these models, which must have been started.
 
     Args:
       versions_by_model: the models by the name in the URL.
-      max_body_bytes: a larger request is refused with 413 (TF Serving has no such limit).
-      workers: threads that run predictions; four per core by default, as in TF Serving.
+      limits: what it takes on at once; TF Serving has no limits of this kind.
     """
-    api = _Api(versions_by_model, max_body_bytes, workers or 4 * (os.cpu_count() or 1))
+    api = _Api(versions_by_model, limits or Limits())
     app = FastAPI(title="Longtail", docs_url=None, redoc_url=None, openapi_url=None)
     # One route: TF Serving's paths (`m:predict`, any case, "Malformed request" for the rest) do not
     # fit path templates. Starlette's route spares each request FastAPI's parameter machinery.
@@ -63,12 +62,9 @@ def create_app(
 
 
 class _Api:
-    def __init__(
-        self, models: Mapping[str, ModelVersions], max_body_bytes: int, workers: int
-    ) -> None:
-        self._models = models
-        self._max_body_bytes = max_body_bytes
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="longtail-predict")
+    def __init__(self, models: Mapping[str, ModelVersions], limits: Limits) -> None:
+        self._models, self._limits, self._load = models, limits, Load(limits)
+        self._pool = ThreadPoolExecutor(limits.threads, thread_name_prefix="longtail-predict")
         self._metrics = RequestMetrics()
 
     async def handle(self, request: Request) -> Response:
@@ -88,11 +84,7 @@ class _Api:
                     raise invalid(text + "; use predict")
                 if verb != "predict":  # the path may be in any case, but not the verb
                     raise _malformed(request.method, path)
-                body = await self._body(request)
-                loop = asyncio.get_running_loop()
-                answer = await loop.run_in_executor(
-                    self._pool, self._predict, name, version, label, body
-                )
+                answer = await self._answer(request, name, version, label)
                 return Response(answer, media_type="application/json")
             if request.method == "GET":
                 return _json_response(self._describe(path))
@@ -100,10 +92,9 @@ class _Api:
         except StatusError as error:
             code = error.code
             return _error_response(error.http_status, error.message)
-        except _BodyTooLarge:
-            code = "RESOURCE_EXHAUSTED"
-            text = f"Request body is larger than {self._max_body_bytes} bytes; send fewer examples"
-            return _error_response(413, text)
+        except _BodyRefused as error:
+            code = error.code
+            return _error_response(error.http_status, error.message, connection="close")
         except ClientDisconnect:
             code = "CANCELLED"
             return Response(status_code=499)
@@ -115,15 +106,36 @@ class _Api:
             if model:
                 self._metrics.record(model, code, time.perf_counter() - start)
 
-    async def _body(self, request: Request) -> bytes:
+    async def _answer(
+        self, request: Request, model: str, version: int | None, label: str | None
+    ) -> bytes:
+        self._load.check()  # before anything is read
+        with self._load.body() as counted:
+            try:
+                body = await asyncio.wait_for(
+                    self._body(request, counted), self._limits.read_seconds
+                )
+            except asyncio.TimeoutError:
+                text = f"The body did not arrive within {self._limits.read_seconds:g} s"
+                raise _BodyRefused(408, "DEADLINE_EXCEEDED", text) from None
+            with self._load.prediction():
+                loop = asyncio.get_running_loop()
+                return await loop.run_in_executor(
+                    self._pool, self._predict, model, version, label, body
+                )
+
+    async def _body(self, request: Request, counted: BodyBytes) -> bytes:
+        largest = self._limits.max_body_bytes
+        text = f"Request body is larger than {largest} bytes; send fewer examples"
         declared = request.headers.get("content-length", "0")
-        if declared.isdigit() and int(declared) > self._max_body_bytes:
-            raise _BodyTooLarge
+        if declared.isdecimal() and (len(declared) > 18 or int(declared) > largest):
+            raise _BodyRefused(413, "RESOURCE_EXHAUSTED", text)
         body = bytearray()
         async for chunk in request.stream():
+            counted.add(len(chunk))
             body += chunk
-            if len(body) > self._max_body_bytes:
-                raise _BodyTooLarge
+            if len(body) > largest:
+                raise _BodyRefused(413, "RESOURCE_EXHAUSTED", text)
         return bytes(body)
 
     def _predict(self, model: str, version: int | None, label: str | None, body: bytes) -> bytes:
@@ -168,7 +180,7 @@ class _Api:
 
 def _parts(match: re.Match[str]) -> tuple[str, int | None, str | None, str]:
     model, version, label, last = match.groups()
-    if version and int(version) >= 2**63:
+    if version and (len(version) > 19 or int(version) >= 2**63):
         raise invalid(f"Failed to convert version: {version} to numeric.")
     number = int(version) if version else None
     return unquote(model), number, unquote(label) if label else None, last or ""
@@ -178,10 +190,14 @@ def _malformed(method: str, path: str) -> StatusError:
     return invalid(f"Malformed request: {method} {path}")
 
 
-def _error_response(status: int, message: str) -> Response:
-    return _json_response({"error": message}, status)
+def _error_response(status: int, message: str, **headers: str) -> Response:
+    if status == 503:
+        headers["retry-after"] = RETRY_AFTER
+    return _json_response({"error": message}, status, headers)
 
 
-def _json_response(content: dict[str, Any], status: int = 200) -> Response:
+def _json_response(
+    content: dict[str, Any], status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
     body = json.dumps(content, indent=4, ensure_ascii=False).encode("utf-8", "surrogateescape")
-    return Response(body, status, media_type="application/json")
+    return Response(body, status, headers, media_type="application/json")

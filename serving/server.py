@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import gc
 import json
 import logging
@@ -18,12 +19,14 @@ from typing import NoReturn
 import preprocessing.quiet  # noqa: F401  before anything that imports TensorFlow
 from preprocessing.errors import LongtailError
 from serving.export_dir import check_export_dir
+from serving.limits import Limits
 from serving.signature_inputs import neutral_inputs
 from serving.versions import LOG, ModelVersions
 from trainer.optional import require
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8501
+_UNREAD_MILLISECONDS = 30_000
 
 
 def serve(
@@ -33,6 +36,7 @@ def serve(
     model_name: str | None = None,
     *,
     poll_seconds: float = 2.0,
+    limits: Limits | None = None,
 ) -> None:
     """Serves the newest version in `export_dir` until SIGTERM or SIGINT, then ends the process.
 
@@ -42,6 +46,7 @@ def serve(
       port: 0 takes a free one, which is printed.
       model_name: in the URL; the folder's name by default.
       poll_seconds: how often to look for new versions.
+      limits: what it takes on at once.
 
     Raises: `LongtailError` for an unusable folder or address, `LongtailFailure` if no version can
       be loaded, `SystemExit(0)` after a signal.
@@ -49,11 +54,15 @@ def serve(
     check_export_dir(export_dir)
     if not poll_seconds > 0:
         raise LongtailError(f"expected a polling interval above 0 s, received {poll_seconds:g}")
+    limits = limits or Limits()
+    limits.validate()
     with contextlib.closing(_listen(host, port)) as listener, _exit_on_signals(), _log_to_stderr():
         # The slow imports come after everything that can be wrong with the arguments.
         uvicorn = require("uvicorn", "serving")
         require("fastapi", "serving")
         require("rapidjson", "serving")
+        require("httptools", "serving")
+        from serving.connections import bounded
         from serving.rest import create_app
 
         versions = ModelVersions(export_dir, model_name, poll_seconds=poll_seconds)
@@ -62,9 +71,11 @@ def serve(
             # What TensorFlow's modules hold stays: looking through it for garbage again and again
             # took longer than reading a large request.
             gc.freeze()
-            app = create_app({versions.name: versions})
+            app = create_app({versions.name: versions}, limits)
             config = uvicorn.Config(
                 app,
+                http=bounded(limits),
+                ws="none",
                 log_level="warning",
                 access_log=False,
                 timeout_keep_alive=75,  # longer than clients keep theirs, so that these close first
@@ -110,6 +121,8 @@ def _listen(host: str, port: int) -> socket.socket:
     # Connections inherit it. Without it the head and the body of an answer, two writes, meet the
     # client's delayed acknowledgement: 40 ms a call (asyncio sets it for sockets of its own only).
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # A client that does not take its answer would hold the connection for ever.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD_MILLISECONDS)
     return listener
 
 
@@ -150,10 +163,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="default: %(default)s")
     parser.add_argument("--model", help="its name in the URL; default: the folder's name")
     parser.add_argument("--poll-seconds", type=float, default=2.0, help="default: %(default)s")
+    for field in dataclasses.fields(Limits):
+        option = f"--{field.name.replace('_', '-')}"
+        parser.add_argument(option, type=type(field.default), default=field.default,
+                            help=f"{field.metadata['help']}; default: %(default)s")  # fmt: skip
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_args(arguments)
+    limits = Limits(**{f.name: getattr(args, f.name) for f in dataclasses.fields(Limits)})
+    place = (args.export_dir, args.host, args.port, args.model)
     try:
-        serve(args.export_dir, args.host, args.port, args.model, poll_seconds=args.poll_seconds)
+        serve(*place, poll_seconds=args.poll_seconds, limits=limits)
     except LongtailError as error:
         if args.debug:
             traceback.print_exc()

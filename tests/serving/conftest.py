@@ -18,6 +18,7 @@ import tensorflow as tf
 import uvicorn
 from fastapi import FastAPI
 
+from serving.limits import Limits
 from serving.rest import create_app
 from serving.versions import ModelVersions
 
@@ -131,7 +132,7 @@ def app(export_dir: Path) -> Iterator[FastAPI]:
     models = {path.name: ModelVersions(str(path)) for path in export_dir.iterdir()}
     for versions in models.values():
         versions.start()
-    yield create_app(models, max_body_bytes=100_000, workers=4)
+    yield create_app(models, Limits(max_body_bytes=100_000, threads=4))
     for versions in models.values():
         versions.stop()
 
