@@ -10,7 +10,7 @@ from preprocessing.config import DataSections
 from preprocessing.errors import LongtailError
 from preprocessing.features import Kind
 
-FORMAT = 4
+FORMAT = 5
 """Rises with every change to what the same configuration writes to ``data/``, changes of a default among them."""
 _HARMLESS = {
     # Where rows come from, which later steps do not read, and how they are cut into work.

@@ -174,6 +174,10 @@ class _Run:
                 groups, rules, first_users, graph / "query", self._out / "examples"
             )
         samples.write(self._out / "sample_queries.json", groups, rules, config, items["item"])
+        events = train.item_counts["events"][1:]
+        samples.write_items(
+            self._out / "sample_items.json", items, np.asarray(events), config.feature_list
+        )
         counters = statistics.counters + train.counters + outcomes.set_aside
         counters["rows"] = outcomes.rows
         rejected = sum((each.rejected for each in self._sources.values()), Counter[str]())

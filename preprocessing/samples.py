@@ -1,4 +1,4 @@
-"""Raw queries of real users, in the form of a serving request: for warm-up, for checks of an export and for people."""
+"""Raw queries and raw items in the form of serving requests: for warm-up, for checks of an export and for people."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from preprocessing import catalogue, examples, splits
 from preprocessing.config import DataSections
-from preprocessing.features import Kind, Side
+from preprocessing.features import Feature, FeatureList, Kind, Side
 from preprocessing.shuffle import Group, read_pieces
 
 MAX_QUERIES = 100
+_ITEMS_EACH = 16
+"""Of the head, of the torso, of the tail and of the items without events."""
 
 
 def write(
@@ -38,6 +41,40 @@ def write(
     path.write_text(json.dumps(content) + "\n")
 
 
+def write_items(
+    path: Path, items: pa.Table, events: NDArray[np.int64], features: FeatureList
+) -> None:
+    """Raw features of items from all over the catalogue, with their rows.
+
+    Args:
+      path: of the file.
+      items: the catalogue: raw features, in the order of rows.
+      events: [N] training events of each.
+      features: all features.
+    """
+    known, order = int((events > 0).sum()), np.argsort(-events, kind="stable")
+    parts = [
+        order[:_ITEMS_EACH],
+        order[_some(min(_ITEMS_EACH, known), known)],
+        order[max(known - _ITEMS_EACH, 0) : known],
+        order[_some(known, len(order))],
+    ]
+    rows = np.unique(np.concatenate(parts))
+    own = features.item_columns
+    names = [name for f in own for name in filter(None, (f.name, f.weights_name))]
+    chosen = items.select(names).take(pa.array(rows)).to_pylist()
+    found = [
+        {name: value for feature in own for name, value in _values(feature, item).items()}
+        for item in chosen
+    ]
+    path.write_text(json.dumps({"rows": (rows + 1).tolist(), "items": found}) + "\n")
+
+
+def _some(start: int, stop: int) -> NDArray[np.int64]:
+    """Places spread over a range."""
+    return np.unique(np.linspace(start, stop - 1, _ITEMS_EACH if stop > start else 0).astype(int))
+
+
 def _of_partition(
     group: Group, rules: examples.Rules, config: DataSections, item_ids: pa.ChunkedArray, split: int
 ) -> list[dict[str, Any]]:
@@ -54,17 +91,22 @@ def _of_partition(
     for row in range(batch.num_rows):
         query: dict[str, Any] = {}
         for feature in config.feature_list.query_columns:
-            values = columns[feature.name][row]
-            # A number that is sent is a number: only an empty list says that there is none.
-            missing: list[Any] = [] if feature.kind is Kind.NUMERIC else [""]
-            query[feature.name] = [_text(v) for v in values] or missing
-            if feature.weights_name:
-                query[feature.weights_name] = columns[feature.weights_name][row] or [0.0]
+            query |= _values(feature, {name: column[row] for name, column in columns.items()})
         rows = np.asarray(columns["history"][row], np.int64) - 1
         query["history"] = [keys[int(at)].as_py() for at in rows] or [""]
         query["seen"] = [keys[at - 1].as_py() for at in columns["seen"][row]]
         found.append(query)
     return found
+
+
+def _values(feature: Feature, row: dict[str, Any]) -> dict[str, list[Any]]:
+    """What a request sends of a feature, and its weights."""
+    # A number that is sent is a number: only an empty list says that there is none.
+    missing: list[Any] = [] if feature.kind is Kind.NUMERIC else [""]
+    sent = {feature.name: [_text(value) for value in row[feature.name] or []] or missing}
+    if feature.weights_name:
+        sent[feature.weights_name] = row[feature.weights_name] or [0.0]
+    return sent
 
 
 def _text(value: Any) -> Any:

@@ -49,6 +49,9 @@ class ExportConfig(Section):
     max_k: PositiveInt = Field(
         1_000, description="largest k that a request to recommend may ask for"
     )
+    max_batch: Annotated[int, Field(ge=64)] = Field(
+        1_024, description="most queries or items that one request may hold"
+    )
     scann: ScannConfig = ScannConfig()
     warmup_requests: Annotated[int, Field(ge=1, le=900)] = Field(
         10,

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from preprocessing.artifacts import fingerprint, library_versions, whole_directory
+from preprocessing.artifacts import fingerprint, library_versions
 from preprocessing.config_io import load_config
 from preprocessing.errors import LongtailError, LongtailFailure
 from preprocessing.finished import finished_data, finished_model
@@ -27,10 +27,23 @@ from preprocessing.locations import reachable
 from preprocessing.progress import Stages
 from serving.config import ExportConfig, ServingSections
 from serving.exact_index import ExactIndex
-from serving.export_check import check_answers, check_recall, measure_index
-from serving.export_dir import version_paths
+from serving.export_check import Samples, check_answers, check_recall, measure_index
+from serving.export_dir import ASSETS as ASSETS
+from serving.export_dir import DESCRIPTION as DESCRIPTION
+from serving.export_dir import newest_version as newest_version
+from serving.export_dir import read_description as read_description
 from serving.index import Index
-from serving.sample_requests import WARMUP_FILE, Query, read_queries, unknown_query, write_warmup
+from serving.inputs import item_key
+from serving.labels import refresh_models_config
+from serving.publish import exclusive, publish, staging
+from serving.sample_requests import (
+    WARMUP_FILE,
+    Query,
+    read_items,
+    read_queries,
+    unknown_query,
+    write_warmup,
+)
 from serving.scann_index import ScannIndex
 from serving.signatures import Parts, RecallModule
 from trainer.build import load_model
@@ -41,9 +54,7 @@ from trainer.model import RecallModel
 from trainer.retrieval import item_embeddings, query_embeddings
 from trainer.vocabulary import open_transform
 
-ASSETS = "assets.extra"
-DESCRIPTION = "longtail.json"
-_FORMAT = 1
+_FORMAT = 2
 """Of the SavedModel and longtail.json; part of the fingerprint."""
 _MEASURED_QUERIES = 1_000
 
@@ -72,9 +83,8 @@ def export(
     """Write the next version, or none where the newest was made of the same.
 
     The SavedModel is loaded and asked before it appears: its query embeddings have to equal the
-    model's on the
-    transformed examples, its scores those of the index in memory, and ScaNN's recall has to reach
-    ``min_recall``.
+    model's on the transformed examples, its item embeddings the rows of the index, its scores the
+    products of the two, and ScaNN's recall has to reach ``min_recall``.
 
     Args:
       config: the sections of serving.
@@ -89,7 +99,7 @@ def export(
 
     Raises:
       LongtailError: data or model are missing or do not fit each other; an optional package is
-        missing; another process writes the same version.
+        missing.
       LongtailFailure: the checks failed, or the disk is full; no version appeared.
     """
     data_dir, model_dir, export_dir = Path(data_dir), Path(model_dir), Path(export_dir)
@@ -98,50 +108,42 @@ def export(
     model = finished_model(model_dir, data)
     made_from = {"data": data["fingerprint"], "model": model["fingerprint"]}
     wanted = export_fingerprint(config, made_from["data"], made_from["model"])
-    newest = newest_version(export_dir)
-    if newest and read_description(newest).get("fingerprint") == wanted:
-        stages.console.print(f"  export is current: {newest}", highlight=False)
-        return newest
-    target = export_dir / str(int(newest.name) + 1 if newest else 1)
+    if current := _current(export_dir, wanted):
+        stages.console.print(f"  export is current: {current}", highlight=False)
+        return current
     started = time.perf_counter()
-    try:
-        with whole_directory(target) as out:
+    with staging(export_dir) as out:
+        try:
             description = _Export(config, data_dir, model_dir, stages).write(out)
-            description = {
-                "format": _FORMAT,
-                "fingerprint": wanted,
-                "name": config.name,
-                "version": int(target.name),
-                "made_from": made_from,
-                "made_at": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
-                "libraries": library_versions(),
-                **description,
-                "seconds": round(time.perf_counter() - started, 1),
-            }
-            (out / ASSETS / DESCRIPTION).write_text(
-                json.dumps(description, indent=2, allow_nan=False) + "\n"
-            )
-    except tf.errors.OpError as error:
-        # TensorFlow writes variables and assets by itself; a full disk is no OSError there.
-        raise LongtailFailure(
-            f"cannot write {target}: {error.message.splitlines()[0]}; no version appeared"
-        ) from error
-    return target
+        except tf.errors.OpError as error:
+            # TensorFlow writes variables and assets by itself; a full disk is no OSError there.
+            raise LongtailFailure(
+                f"cannot write {out}: {error.message.splitlines()[0]}; no version appeared"
+            ) from error
+        description = {
+            "format": _FORMAT,
+            "fingerprint": wanted,
+            "name": config.name,
+            "made_from": made_from,
+            "made_at": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+            "libraries": library_versions(),
+            **description,
+            "seconds": round(time.perf_counter() - started, 1),
+        }
+        (out / ASSETS / DESCRIPTION).write_text(
+            json.dumps(description, indent=2, allow_nan=False) + "\n"
+        )
+        with exclusive(export_dir):
+            # Another process may have exported the same meanwhile.
+            version = _current(export_dir, wanted) or publish(out, export_dir)
+            refresh_models_config(export_dir)
+            return version
 
 
-def newest_version(export_dir: Path) -> Path | None:
-    """The folder of the highest version, None without one."""
-    versions = version_paths(str(export_dir))
-    return Path(versions[max(versions)]) if versions else None
-
-
-def read_description(version: Path) -> dict[str, Any]:
-    """``assets.extra/longtail.json`` of a version, {} where it has none."""
-    try:
-        loaded: dict[str, Any] = json.loads((version / ASSETS / DESCRIPTION).read_text())
-        return loaded
-    except (OSError, ValueError):
-        return {}
+def _current(export_dir: Path, wanted: str) -> Path | None:
+    newest = newest_version(export_dir)
+    same = newest and read_description(newest).get("fingerprint") == wanted
+    return newest if same else None
 
 
 def make_index(config: ExportConfig) -> Index:
@@ -185,15 +187,17 @@ class _Export:
         with self._stages.stage("writing the SavedModel"):
             warmups = self._save(out, model, table, index, queries)
         with self._stages.stage("asking the SavedModel"):
-            answers = check_answers(
-                out, queries, examples[: len(queries)], index, self._features, export.k
+            samples = Samples(
+                queries, examples[: len(queries)], read_items(self._data_dir), table.ids
             )
+            answers = check_answers(out, samples, index, self._features, export.k)
         leaves = getattr(index, "leaves", None)
         return {
             "items": index.num_items,
             "dim": index.dim,
             "k": export.k,
             "max_k": min(export.max_k, index.num_items),
+            "max_batch": export.max_batch,
             "history_length": self._features.history_length,
             "index": {"kind": export.index, "leaves": leaves, **measured},
             "answers": answers,
@@ -229,7 +233,10 @@ class _Export:
             index=index,
             k=config.export.k,
             max_k=config.export.max_k,
+            max_batch=config.export.max_batch,
             taste_dim=model.taste_dim,
+            unseen_popularity=model.unseen_popularity,
+            key=item_key(config),
         )
         with tempfile.TemporaryDirectory() as scratch:
             module = RecallModule(parts, Path(scratch))

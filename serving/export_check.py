@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,33 +16,42 @@ from preprocessing.features import FeatureList
 from serving.config import ExportConfig
 from serving.exact_index import ExactIndex
 from serving.index import Index
-from serving.sample_requests import Query, no_exclusions, of_one_form, query_arrays
+from serving.sample_requests import Items, Query, no_exclusions, of_one_form, query_arrays
 from serving.servable import Servable
 from serving.status import StatusError
+from serving.vector_check import TOLERANCE, check_items, check_scores
 from trainer.keras_gate import tf
 from trainer.retrieval import top_items
 
-TOLERANCE = 1e-4
-"""Between embeddings (of length 1) or scores of two runs of the same float32 graph."""
 BATCHES = (1, 64)
 _SECONDS = 1.5
 _MAX_CALLS = 300
 
 
+class Samples(NamedTuple):
+    """What the exported model is asked, and what it should answer.
+
+    Attributes:
+      queries: raw, Q of them.
+      trained: [Q, D], the model's embeddings of the *transformed* examples of the same users.
+      items: raw, of the catalogue.
+      ids: raw keys of the catalogue by row.
+    """
+
+    queries: Sequence[Query]
+    trained: NDArray[np.float32]
+    items: Items
+    ids: NDArray[Any]
+
+
 def check_answers(
-    version: Path,
-    queries: Sequence[Query],
-    trained: NDArray[np.float32],
-    index: Index,
-    features: FeatureList,
-    k: int,
+    version: Path, samples: Samples, index: Index, features: FeatureList, k: int
 ) -> dict[str, Any]:
     """Load the version as TF Serving does and compare its answers with the model in memory.
 
     Args:
       version: a finished SavedModel with its warm-up requests, which are replayed.
-      queries: raw, Q of them.
-      trained: [Q, D], the model's embeddings of the *transformed* examples of the same users.
+      samples: queries and items.
       index: the one exported.
       features: the feature list.
       k: of ``serving_default``.
@@ -58,28 +67,25 @@ def check_answers(
     except (StatusError, tf.errors.OpError, OSError, RuntimeError, ValueError) as error:
         raise LongtailFailure(f"the exported model does not load: {_first_line(error)}") from error
     try:
-        return _compare(servable, queries, trained, index, features, k)
+        of_items = check_items(servable, samples.items, samples.ids, index, features)
+        return {**_check_queries(servable, samples, index, features, k), **of_items}
     except StatusError as error:
         raise LongtailFailure(
-            f"the exported model does not answer its warm-up queries: {_first_line(error)}"
+            f"the exported model does not answer its sample requests: {_first_line(error)}"
         ) from error
     finally:
         servable.close()
 
 
-def _compare(
-    servable: Servable,
-    queries: Sequence[Query],
-    trained: NDArray[np.float32],
-    index: Index,
-    features: FeatureList,
-    k: int,
+def _check_queries(
+    servable: Servable, samples: Samples, index: Index, features: FeatureList, k: int
 ) -> dict[str, Any]:
+    queries = samples.queries
     if not queries:
         return {"queries": 0}
     rows = [query_arrays([query], features) for query in queries]
     served = np.concatenate([servable.run("embed_query", row)["embedding"] for row in rows])
-    difference = np.abs(served - trained).max(axis=1)
+    difference = np.abs(served - samples.trained).max(axis=1)
     worst = int(difference.argmax())
     if not difference[worst] <= TOLERANCE:  # NaN is refused, too
         raise LongtailFailure(
@@ -99,6 +105,7 @@ def _compare(
             f"expected the exported index to score as the one in memory within {TOLERANCE}, "
             f"received a difference of {gap:.2g}: export again"
         )
+    product = check_scores(servable, rows, served, samples.ids, index, min(k, index.num_items))
     latencies = {}
     alike = of_one_form(queries, features)
     for batch in BATCHES:
@@ -109,6 +116,7 @@ def _compare(
         "queries": len(queries),
         "embedding_difference": float(difference[worst]),
         "score_difference": gap,
+        "product_difference": product,
         "latency_ms": latencies,
     }
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from preprocessing.features import FeatureList, Kind
+from preprocessing.catalogue import table_of
+from preprocessing.config import DataSections
+from preprocessing.features import FeatureList, Kind, Side
 from preprocessing.schema import raw_feature_spec
 from trainer.keras_gate import tf
 
@@ -23,8 +25,20 @@ def input_specs(features: FeatureList) -> Tensors:
     }
 
 
-def checked(inputs: Tensors) -> Tensors:
-    """The same tensors, only where all are matrices of one batch size and of finite numbers."""
+def item_key(config: DataSections) -> str | None:
+    """The item feature whose values are the ids of the catalogue, None where no feature is."""
+    column = table_of(config.data, Side.ITEM)[1]
+    own = config.feature_list.item_columns.where(lambda f: f.kind in (Kind.ID, Kind.CATEGORICAL))
+    return next((feature.name for feature in own if feature.source == column), None)
+
+
+def checked(inputs: Tensors, max_batch: int) -> Tensors:
+    """The same tensors, only where all are matrices of one batch size and of finite numbers.
+
+    Args:
+      inputs: by name.
+      max_batch: largest batch size; memory and time of a request would know no bound without it.
+    """
     names = ", ".join(inputs)
     free = {name: _of_any_shape(x) for name, x in inputs.items()}
     ranks = tf.stack([tf.rank(x) for x in free.values()])
@@ -41,6 +55,11 @@ def checked(inputs: Tensors) -> Tensors:
         [f"expected the same batch size in every input, received for {names}", sizes],
         summarize=len(inputs),
     )
+    few = tf.debugging.Assert(
+        sizes[0] <= max_batch,
+        [f"expected at most {max_batch} examples a request, received", sizes[0],
+         ": send several requests"],
+    )  # fmt: skip
     finite = [
         tf.debugging.Assert(
             tf.reduce_all(tf.math.is_finite(x)),
@@ -54,7 +73,7 @@ def checked(inputs: Tensors) -> Tensors:
         for name, x in inputs.items()
         if x.dtype.is_floating
     ]
-    with tf.control_dependencies([same, *finite]):
+    with tf.control_dependencies([same, few, *finite]):
         return {name: tf.identity(x) for name, x in inputs.items()}
 
 
@@ -98,6 +117,13 @@ def raw_features(features: FeatureList, inputs: Tensors) -> Tensors:
         limit = feature.max_length if feature.kind is Kind.MULTI else None
         raw.update(_compact(columns, present, limit))
     return raw
+
+
+def first_texts(texts: Any) -> Any:
+    """The first text [B] of each row [B, n] that is none of the empty ones, "" without any."""
+    place = tf.argmax(tf.pad(tf.cast(tf.not_equal(texts, ""), tf.int32), [[0, 0], [0, 1]]), axis=1)
+    blank = tf.fill([tf.shape(texts)[0], 1], "")
+    return tf.gather(tf.concat([texts, blank], axis=1), place, batch_dims=1)
 
 
 def last_items(rows: Any, length: int) -> Any:

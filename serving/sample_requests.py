@@ -1,11 +1,11 @@
-"""Raw queries of real users (``data/sample_queries.json``) as requests, and the warm-up file."""
+"""Raw queries of real users and raw items, which preprocessing left in ``data/``, as requests."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,24 +19,43 @@ Arrays = dict[str, "np.ndarray[Any, Any]"]
 WARMUP_FILE = "tf_serving_warmup_requests"
 
 
+class Items(NamedTuple):
+    """Items of the catalogue: their rows and, in the same order, their raw features."""
+
+    rows: list[int]
+    raw: list[Query]
+
+
 def read_queries(data_dir: Path) -> list[Query]:
     """The raw queries: feature name or "history" to a list of values.
 
     Raises:
       LongtailError: there is no such file, or it is damaged.
     """
-    path = data_dir / "sample_queries.json"
+    queries: list[Query] = _read(data_dir / "sample_queries.json")["queries"]
+    return queries
+
+
+def read_items(data_dir: Path) -> Items:
+    """Items from the head, the torso and the tail, and some without events.
+
+    Raises:
+      LongtailError: there is no such file, or it is damaged.
+    """
+    found = _read(data_dir / "sample_items.json")
+    return Items(found["rows"], found["items"])
+
+
+def _read(path: Path) -> dict[str, list[Any]]:
     try:
-        queries: list[Query] = json.loads(path.read_text(encoding="utf-8"))["queries"]
+        found: dict[str, list[Any]] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise LongtailError(
             f"expected {path}, found none: run preprocess (python -m preprocessing.run)"
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise LongtailError(
-            f'{path}: expected {{"queries": [...]}}, received {error!r}: run preprocess again'
-        ) from error
-    return queries
+    except ValueError as error:
+        raise LongtailError(f"{path}: expected JSON, received {error}: preprocess again") from error
+    return found
 
 
 def unknown_query(features: FeatureList) -> Query:
@@ -50,9 +69,27 @@ def query_arrays(queries: Sequence[Query], features: FeatureList) -> Arrays:
     Strings are padded with "", weights with 0. A missing number cannot be padded: see
     ``of_one_form``.
     """
+    arrays = _columns(queries, features.query_columns)
+    arrays["history"] = _strings([q.get("history", []) for q in queries])
+    return arrays
+
+
+def item_arrays(items: Sequence[Query], features: FeatureList, key: Any = None) -> Arrays:
+    """The inputs of `embed_item`: each raw item feature [batch, n], and `item` where it is asked for.
+
+    Args:
+      items: raw; those that miss a number cannot be among others.
+      features: the feature list.
+      key: the id of each item, for a signature that asks for it.
+    """
+    arrays = _columns(items, features.item_columns)
+    return arrays if key is None else {**arrays, "item": _strings([[each] for each in key])}
+
+
+def _columns(rows: Sequence[Query], columns: FeatureList) -> Arrays:
     arrays: Arrays = {}
-    for feature in features.query_columns:
-        values = [q.get(feature.name, []) for q in queries]
+    for feature in columns:
+        values = [row.get(feature.name, []) for row in rows]
         if feature.kind is Kind.NUMERIC:
             arrays[feature.name] = np.array(values, np.float32).reshape(
                 len(values), -1 if values[0] else 0
@@ -61,11 +98,10 @@ def query_arrays(queries: Sequence[Query], features: FeatureList) -> Arrays:
         arrays[feature.name] = _strings(values)
         if feature.weights_name:
             weights = np.zeros(arrays[feature.name].shape, np.float32)
-            for at, query in enumerate(queries):
-                own = query.get(feature.weights_name, [])[: weights.shape[1]]
+            for at, row in enumerate(rows):
+                own = row.get(feature.weights_name, [])[: weights.shape[1]]
                 weights[at, : len(own)] = own
             arrays[feature.weights_name] = weights
-    arrays["history"] = _strings([q.get("history", []) for q in queries])
     return arrays
 
 

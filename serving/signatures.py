@@ -11,9 +11,20 @@ from preprocessing.errors import LongtailError
 from preprocessing.features import FeatureList
 from serving.exclusion import search_without
 from serving.index import Index
-from serving.inputs import Tensors, checked, checked_k, input_specs, last_items, raw_features
+from serving.inputs import (
+    Tensors,
+    checked,
+    checked_k,
+    first_texts,
+    input_specs,
+    last_items,
+    raw_features,
+)
 from trainer.keras_gate import tf
+from trainer.popularity import COORDINATE
 
+ITEM = "item"
+"""Input that holds an id of the catalogue."""
 _IDS = tf.TensorSpec([None, None], tf.string)
 
 
@@ -30,8 +41,11 @@ class Parts:
       ids: raw keys of the N items by row, row 0 is b"".
       index: built on the N items.
       k: items of ``serving_default`` and ``similar_items``.
-      taste_dim: columns of the vectors that tell taste; those after them tell popularity.
       max_k: largest k of ``recommend``; never more than the catalogue holds.
+      max_batch: most queries or items of one request.
+      taste_dim: columns of the vectors that tell taste; one after them tells popularity.
+      unseen_popularity: what it tells of an item without events; None where there is none.
+      key: the item feature that holds the ids of the catalogue, None where none does.
     """
 
     features: FeatureList
@@ -44,7 +58,10 @@ class Parts:
     index: Index
     k: int
     max_k: int
+    max_batch: int
     taste_dim: int
+    unseen_popularity: float | None = None
+    key: str | None = None
 
 
 class RecallModule(tf.Module):
@@ -97,22 +114,22 @@ class RecallModule(tf.Module):
             ),
             "recommend": _function(self._recommend_k, {**search, "k": tf.TensorSpec([], tf.int32)}),
             "embed_query": _function(
-                lambda **inputs: {"embedding": self._embed_queries(checked(inputs))}, query
+                lambda **inputs: {"embedding": self._embed_queries(self._checked(inputs))}, query
             ),
-            "embed_item": _function(self._embed_items, input_specs(features.item_columns)),
-            "similar_items": _function(self._similar, {"item": _IDS}),
+            "embed_item": _function(self._embed_items, self._item_specs()),
+            "similar_items": _function(self._similar, {ITEM: _IDS}),
         }
 
     def _recommend_k(self, *, k: Any, **inputs: Any) -> Tensors:
         return self._recommend(inputs, checked_k(k, self.largest_k))
 
     def _recommend(self, inputs: Tensors, k: Any) -> Tensors:
-        inputs = checked(inputs)
+        inputs = self._checked(inputs)
         excluded = self._rows_of(inputs["exclude"])
         return self._answer(self._embed_queries(inputs), excluded, k)
 
     def _similar(self, *, item: Any) -> Tensors:
-        item = checked({"item": item})["item"]
+        item = self._checked({ITEM: item})[ITEM]
         rows = self._rows_of(item)
         single = tf.equal(tf.shape(item)[1], 1)
         one = tf.debugging.Assert(
@@ -145,12 +162,25 @@ class RecallModule(tf.Module):
             dense["history"] = tf.cast(rows, tf.int32)
         return self._call.parts.embed_queries(dense)
 
+    def _item_specs(self) -> Tensors:
+        """The raw item features, and the item's id where no feature holds it and it counts."""
+        parts = self._call.parts
+        extra = {} if parts.unseen_popularity is None or parts.key else {ITEM: _IDS}
+        return {**input_specs(parts.features.item_columns), **extra}
+
     def _embed_items(self, **inputs: Any) -> Tensors:
-        columns = self._call.parts.features.item_columns
-        dense = _dense(
-            columns, self._call.parts.item_transform(raw_features(columns, checked(inputs)))
-        )
-        return {"embedding": self._call.parts.embed_items(dense)}
+        """What the index holds of an item; popular as one without events if it is unknown."""
+        parts, columns = self._call.parts, self._call.parts.features.item_columns
+        inputs = self._checked(inputs)
+        dense = _dense(columns, parts.item_transform(raw_features(columns, inputs)))
+        if parts.unseen_popularity is not None:
+            rows = self._rows_of(first_texts(inputs[parts.key or ITEM]))
+            held = self._index.vectors(tf.maximum(rows, 1))[:, parts.taste_dim]
+            dense[COORDINATE] = tf.where(rows > 0, held, parts.unseen_popularity)
+        return {"embedding": parts.embed_items(dense)}
+
+    def _checked(self, inputs: Tensors) -> Tensors:
+        return checked(inputs, self._call.parts.max_batch)
 
     def _rows_of(self, ids: Any) -> Any:
         """Rows int64 of item ids; 0 for padding and unknown ones."""

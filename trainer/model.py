@@ -228,13 +228,18 @@ class RecallModel(tfrs.Model):
         return tf.concat([taste, learned + self.prior_beta], axis=1)
 
     def _with_popularity(self, items: tf.Tensor, batch: Features) -> tf.Tensor:
-        """Items as they are served; one that is not in the table counts as the least popular."""
+        """Items as they are served; one of unknown popularity counts as one without events."""
         if self._popularity is None:
             return items
         coordinate = batch.get(COORDINATE)
         if coordinate is None:
-            coordinate = tf.fill(tf.shape(items)[:1], self._popularity.least)
+            coordinate = tf.fill(tf.shape(items)[:1], self._popularity.unseen)
         return self._popularity.append(items, coordinate)
+
+    @property
+    def unseen_popularity(self) -> float | None:
+        """The popularity coordinate of an item without events; None where vectors have none."""
+        return self._popularity.unseen if self._popularity is not None else None
 
     def served_items(self, rows: ArrayLike, as_of: str = "now") -> dict[str, tf.Tensor]:
         """What `embed_items` takes of rows `[m]`, popular as they are at an instant (`AS_OF`)."""

@@ -41,7 +41,8 @@ class Popularity:
             name: scale * popularity.current(examples, recent, pseudo_events)
             for name, recent in item_table.counts_recent.items()
         }
-        self.least = float(self._served["now"].min())
+        self.unseen = float(self._served["now"][0])
+        """Of an item without any event, now: the padding row has none."""
 
     def train_on(self, counts: NDArray[np.int64]) -> None:
         """Takes `[N + 1]` counts of the targets that batches are drawn from; before the first step.

@@ -19,8 +19,9 @@ from preprocessing.errors import LongtailError, LongtailFailure
 from serving import export as step
 from serving import export_check
 from serving.export import export, main, read_description
-from serving.sample_requests import query_arrays, read_queries
+from serving.sample_requests import item_arrays, query_arrays, read_items, read_queries
 from serving.servable import Servable
+from serving.signatures import RecallModule
 from tests.serving.recall_data import (
     FEATURES,
     HISTORY,
@@ -73,7 +74,9 @@ def test_versions_rise_and_a_current_one_is_kept(shop: RecallData, tmp_path: Pat
     assert (description["k"], description["max_k"]) == (5, ITEMS)
     assert description["items"] == ITEMS
     assert description["answers"]["embedding_difference"] < 1e-6
-    assert description["answers"]["score_difference"] < 1e-6
+    for name in ("score_difference", "product_difference", "item_difference"):
+        assert description["answers"][name] < 1e-5
+    assert description["answers"]["items"] > 40
     assert set(description["answers"]["latency_ms"]) == {"1", "64"}
     assert not any(str(tmp_path) in p.read_text() for p in second.glob("assets.extra/*.json"))
 
@@ -141,7 +144,57 @@ def test_a_popularity_coordinate(shop: RecallData, tmp_path: Path, index: str) -
     taste = items[:, : config.towers.dim]
     alike = np.argsort(-(taste[1:] @ taste[4]), kind="stable")[1 : K + 1] + 1
     assert similar["item_ids"][0].tolist() == model.item_table.ids[alike].tolist()
+    # embed_item gives what the index holds, and of a cold item the taste and no event's popularity.
+    sampled = read_items(shop.data)
+    events = model.item_table.counts_events[sampled.rows]
+    assert (events == 0).any()
+    assert events.max() == model.item_table.counts_events.max()
+    for row, raw in zip(sampled.rows, sampled.raw, strict=True):
+        own = servable.run("embed_item", item_arrays([raw], config.feature_list))["embedding"]
+        np.testing.assert_allclose(own[0], items[row], atol=1e-5)
+        cold = item_arrays([{**raw, "item_id": ["", "never seen"]}], config.feature_list)
+        new = servable.run("embed_item", cold)["embedding"][0]
+        # tau * strength * log P, with the half event that an item without any counts as
+        counts = model.item_table.counts_examples
+        expected = config.loss.temperature * np.log(0.5 / counts.sum())
+        np.testing.assert_allclose(new[-1], expected, rtol=1e-5)
+    assert len(np.unique(items[sampled.rows, -1])) > 10
     servable.close()
+
+
+def test_a_model_without_an_id_feature_is_asked_for_the_id(
+    shop: RecallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The popularity is the item's, so that the signature has to know which item it is."""
+    config = shop.config("prior={beta: 0.5}")
+    write_untrained(config, shop.data, tmp_path / "model")
+    monkeypatch.setattr(step, "item_key", lambda config: None)
+    version = export(config, shop.data, tmp_path / "model", tmp_path / "export", console=QUIET)
+    assert read_description(version)["answers"]["item_difference"] < 1e-5
+    servable = Servable(str(version))
+    assert "item" in servable.signature_defs["embed_item"].inputs
+    servable.close()
+
+
+@pytest.mark.parametrize("popular", [True, False])
+def test_item_vectors_that_are_not_the_rows_export_nothing(
+    shop: RecallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, popular: bool
+) -> None:
+    """The popularity of another row, as for every item once; or the taste of one item of all."""
+    config = shop.config("towers.popularity={strength: 1.0}")
+    write_untrained(config, shop.data, tmp_path / "model")
+    if popular:
+        rows = RecallModule._rows_of
+        monkeypatch.setattr(RecallModule, "_rows_of", lambda self, ids: 0 * rows(self, ids))
+        many = r"\d\d"
+    else:
+        raw = read_items(shop.data)
+        raw.raw[5]["category"] = ["c6" if raw.raw[5]["category"] == ["c1"] else "c1"]
+        monkeypatch.setattr(step, "read_items", lambda data_dir: raw)
+        many = "1"
+    with pytest.raises(LongtailFailure, match=rf"embed_item to give what .* limit for {many} of"):
+        export(config, shop.data, tmp_path / "model", tmp_path / "export", console=QUIET)
+    assert entries(tmp_path / "export") == []
 
 
 @pytest.mark.parametrize("index", ["exact", "scann"])
@@ -235,7 +288,7 @@ def test_a_full_disk_says_so_and_leaves_nothing(
         raise error
 
     monkeypatch.setattr(tf.saved_model, "save", full)
-    with pytest.raises(LongtailFailure, match=r"cannot write .*1: .*No space left on device"):
+    with pytest.raises(LongtailFailure, match=r"cannot write .*: .*No space left on device"):
         run(shop, tmp_path)
     assert entries(tmp_path) == []
 

@@ -13,7 +13,7 @@ import pytest
 from preprocessing.errors import LongtailError
 from preprocessing.features import FeatureList, Kind
 from serving.exact_index import ExactIndex
-from serving.inputs import last_items, raw_features
+from serving.inputs import first_texts, last_items, raw_features
 from serving.sample_requests import no_exclusions, query_arrays, read_queries, unknown_query
 from serving.servable import Servable
 from serving.signatures import Parts, RecallModule
@@ -284,6 +284,34 @@ def test_inputs_that_are_no_matrices(servable: Servable, name: str, shape: tuple
     assert e.value.http_status == 400
 
 
+@pytest.mark.parametrize("signature", ["serving_default", "embed_query", "similar_items"])
+def test_a_request_holds_so_many_examples(servable: Servable, signature: str) -> None:
+    for count, fits in ((1024, True), (1025, False)):
+        inputs = {name: np.repeat(values, count, axis=0) for name, values in query().items()}
+        if signature == "embed_query":
+            del inputs["exclude"]
+        if signature == "similar_items":
+            inputs = {"item": text(*([["i3"]] * count))}
+        if fits:
+            servable.run(signature, inputs)
+            continue
+        with pytest.raises(StatusError, match="expected at most 1024 examples a request") as caught:
+            servable.run(signature, inputs)
+        assert caught.value.http_status == 400
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        ([["a", "b"], ["", "c"], ["", ""]], [b"a", b"c", b""]),
+        ([[], []], [b"", b""]),
+    ],
+)
+def test_first_texts_by_hand(texts: list[list[str]], expected: list[bytes]) -> None:
+    given = tf.constant(np.array(texts, object).reshape(len(texts), -1), tf.string)
+    assert first_texts(given).numpy().tolist() == expected
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("signature", ["serving_default", "embed_query"])
 def test_numbers_that_are_none(servable: Servable, signature: str, bad: float) -> None:
@@ -375,6 +403,7 @@ def test_ids_that_no_line_can_hold(key: bytes, tmp_path: Path) -> None:
         index=index,
         k=1,
         max_k=2,
+        max_batch=64,
         taste_dim=2,
     )
     with pytest.raises(LongtailError, match="expected ids on one line"):
