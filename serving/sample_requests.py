@@ -32,7 +32,7 @@ def read_queries(data_dir: Path) -> list[Query]:
     Raises:
       LongtailError: there is no such file, or it is damaged.
     """
-    queries: list[Query] = _read(data_dir / "sample_queries.json")["queries"]
+    (queries,) = _read(data_dir / "sample_queries.json", "queries")
     return queries
 
 
@@ -42,20 +42,21 @@ def read_items(data_dir: Path) -> Items:
     Raises:
       LongtailError: there is no such file, or it is damaged.
     """
-    found = _read(data_dir / "sample_items.json")
-    return Items(found["rows"], found["items"])
+    return Items(*_read(data_dir / "sample_items.json", "rows", "items"))
 
 
-def _read(path: Path) -> dict[str, list[Any]]:
+def _read(path: Path, *keys: str) -> list[list[Any]]:
     try:
-        found: dict[str, list[Any]] = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return [found[key] for key in keys]
     except FileNotFoundError as error:
         raise LongtailError(
             f"expected {path}, found none: run preprocess (python -m preprocessing.run)"
         ) from error
-    except ValueError as error:
-        raise LongtailError(f"{path}: expected JSON, received {error}: preprocess again") from error
-    return found
+    except (ValueError, KeyError, TypeError) as error:
+        raise LongtailError(
+            f"{path}: expected JSON with {' and '.join(keys)}, received {error!r}: run preprocess again"
+        ) from error
 
 
 def unknown_query(features: FeatureList) -> Query:
