@@ -143,7 +143,7 @@ def _decode_base64(value: dict[str, Any]) -> bytes:
 
 
 def debug_text(value: Any) -> str:
-    """The value in RapidJSON's pretty layout, cut at about 256 characters.
+    """The value in RapidJSON's pretty layout, cut at about 256 characters, and at 512 for sure.
 
     TF Serving 2.16 repeats the whole value, later ones cut it: a bad request must not get its
     megabytes back.
@@ -157,7 +157,7 @@ def debug_text(value: Any) -> str:
         size += len(part)
         if size >= _DEBUG_CHARACTERS:
             break
-    return "".join(parts)
+    return "".join(parts)[: 2 * _DEBUG_CHARACTERS]
 
 
 def _json_type(value: Any) -> str:

@@ -16,6 +16,7 @@ from urllib.parse import unquote
 from fastapi import FastAPI
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from serving.codec import InputTypes, decode_request
 from serving.limits import RETRY_AFTER, BodyBytes, Limits, Load
@@ -29,7 +30,6 @@ LOG = logging.getLogger("longtail.serving")
 _MODEL = r"(?i)/v1/models/([^/:]+)(?:/versions/([0-9]+)|/labels/([^/:]+))?"
 _PREDICTION_PATH = re.compile(_MODEL + r":(classify|regress|predict)")
 _STATUS_PATH = re.compile(_MODEL + r"(?:/(metadata))?")
-_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _NOT_FOUND_PAGE = (
     "<HTML><HEAD>\n<TITLE>404 Not Found</TITLE>\n</HEAD>"
     "<BODY>\n<H1>Not Found</H1>\n</BODY></HTML>\n"
@@ -55,9 +55,9 @@ def create_app(
     """
     api = _Api(versions_by_model, limits or Limits())
     app = FastAPI(title="Longtail", docs_url=None, redoc_url=None, openapi_url=None)
-    # One route: TF Serving's paths (`m:predict`, any case, "Malformed request" for the rest) do not
-    # fit path templates. Starlette's route spares each request FastAPI's parameter machinery.
-    app.add_route("/{path:path}", api.handle, methods=_METHODS)
+    # No routes: TF Serving's paths (`m:predict`, any case, "Malformed request" for the rest) do not fit
+    # path templates, and a route would not take every path and method.
+    app.router.default = api
     return app
 
 
@@ -67,7 +67,11 @@ class _Api:
         self._pool = ThreadPoolExecutor(limits.threads, thread_name_prefix="longtail-predict")
         self._metrics = RequestMetrics()
 
-    async def handle(self, request: Request) -> Response:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._handle(Request(scope, receive))
+        await response(scope, receive, send)
+
+    async def _handle(self, request: Request) -> Response:
         path = request.scope.get("raw_path", request.url.path.encode()).decode("latin-1")
         if path == METRICS_PATH:
             return PlainTextResponse(self._metrics.text())

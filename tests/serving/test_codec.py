@@ -274,6 +274,7 @@ def test_columnar_format_keeps_shapes() -> None:
 
 def test_large_values_are_cut_in_errors() -> None:
     assert len(debug_text(["x" * 50] * 1000)) < 400
+    assert len(debug_text({"b64": "x" * 5000})) == 512
 
 
 def test_floats_are_written_short() -> None:

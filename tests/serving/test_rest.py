@@ -125,6 +125,12 @@ def test_check_in_the_model_is_told(call: Call) -> None:
         ("POST", "/v1/models/linear", 400, "Malformed request: POST /v1/models/linear"),
         ("GET", "/v1/models/m:predict", 400, "Malformed request: GET /v1/models/m:predict"),
         ("PUT", "/v1/models/m:predict", 400, "Malformed request: PUT /v1/models/m:predict"),
+        ("TRACE", "/v1/models/linear", 400, "Malformed request: TRACE /v1/models/linear"),
+        ("POST", "/v1/models/linear/labels/%0a:predict", 400,
+         "Unrecognized servable version label: \n"),
+        ("POST", "/v1/models/a%0ab:predict", 404, "Servable not found for request: Latest(a\nb)"),
+        ("GET", "/v1/models/linear/versions/" + "9" * 5000, 400,
+         f"Failed to convert version: {'9' * 5000} to numeric."),
         ("GET", "/v1/else?a=b", 400, "Malformed request: GET /v1/else"),
         ("POST", "/v1/models/linear:classify", 400, "classify is not supported: no signature of "
          "this model is for it; use predict"),
