@@ -101,7 +101,7 @@ def carried_over(
     """A model for today's data that knows what yesterday's best weights know.
 
     Rows of embedding tables are found by key, since vocabularies are made anew each day; hashed
-    buckets and quantiles keep their place. Adagrad's accumulators go with their rows, as of the
+    buckets and quantiles keep their place; a new key starts as the bucket that it was hashed to. Adagrad's accumulators go with their rows, as of the
     last checkpoint. Everything else, the dense layers, is taken as it is. The memory bank starts
     empty, the momentum tower as a copy of the tower.
 
@@ -133,7 +133,11 @@ def carried_over(
                 target.assign(source)
                 continue
             values = target.numpy()
-            values[rows.new] = source.numpy()[rows.old]
+            theirs = source.numpy()
+            values[rows.new] = theirs[rows.old]
+            if target is new:
+                # A new key goes on from what it read until now; its accumulator starts anew.
+                values[rows.fresh] = theirs[rows.unknown]
             target.assign(values)
     if model.negatives.momentum_tower is not None:
         model.negatives.momentum_tower.catch_up()
@@ -198,6 +202,7 @@ def _rows(feature: Feature, old: Any, new: Any) -> Rows:
     if feature.kind is Kind.NUMERIC:
         assert feature.buckets is not None  # else it has no table
         same = np.arange(feature.buckets + PADDING)
-        return Rows(same, same, 0, 0)
+        none = np.zeros(0, np.int64)
+        return Rows(same, same, none, none, 0)
     before, now = (list(output.vocabulary_by_name(feature.name)) for output in (old, new))
     return Rows.of_keys(before, now, feature.num_oov_buckets)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from preprocessing.errors import LongtailError
 from preprocessing.features import Feature, FeatureList, Kind, Side
+from trainer.keras_gate import tf
 
 PADDING = 1
 """Index 0: padding, missing or masked."""
@@ -23,13 +24,15 @@ class Rows:
 
     Attributes:
       old, new: `[n]` rows of the one and of the other, in the order of `new`.
-      num_new: rows that only the new table has.
+      fresh: `[num_new]` rows that only the new table has.
+      unknown: `[num_new]` rows of the old table that their keys read as unknown ones.
       num_gone: keys that only the old one had.
     """
 
     old: NDArray[np.int64]
     new: NDArray[np.int64]
-    num_new: int
+    fresh: NDArray[np.int64]
+    unknown: NDArray[np.int64]
     num_gone: int
 
     @classmethod
@@ -46,11 +49,19 @@ class Rows:
         buckets = range(PADDING, PADDING + num_oov_buckets)
         hashed = [(len(old) + i, len(new) + i) for i in buckets]
         pairs = np.array([(0, 0), *known, *hashed], np.int64)
-        return cls(pairs[:, 0], pairs[:, 1], len(new) - len(known), len(old) - len(known))
+        added = [(key, row) for row, key in enumerate(new, PADDING) if key not in place]
+        fresh = np.array([row for _, row in added], np.int64)
+        unknown = np.zeros(len(added), np.int64)  # padding, where nothing is hashed
+        if added and num_oov_buckets:
+            # The hash by which a look-up of TF-Transform's vocabularies chooses the bucket.
+            keys = tf.constant([key for key, _ in added])
+            bucket = tf.strings.to_hash_bucket_fast(keys, num_oov_buckets).numpy()
+            unknown = len(old) + PADDING + bucket
+        return cls(pairs[:, 0], pairs[:, 1], fresh, unknown, len(old) - len(known))
 
     def summary(self) -> dict[str, int]:
         """Rows `kept`, `new` and `gone`."""
-        return {"kept": len(self.new), "new": self.num_new, "gone": self.num_gone}
+        return {"kept": len(self.new), "new": len(self.fresh), "gone": self.num_gone}
 
 
 def open_transform(data_dir: Path, side: str) -> tft.TFTransformOutput:

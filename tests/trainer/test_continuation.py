@@ -81,7 +81,9 @@ def test_known_keys_keep_rows_and_accumulators_and_new_ones_start(
             np.testing.assert_array_equal(ours[row], theirs[before.index(key) + 1])
             moved += row != before.index(key) + 1
         else:
-            np.testing.assert_array_equal(ours[row], initial[row])
+            # What it read until now: the one bucket of unknown keys, and not a row of its own chance.
+            np.testing.assert_array_equal(ours[row], theirs[-1])
+            assert not np.array_equal(ours[row], initial[row])
             np.testing.assert_allclose(sums[row], config.train.initial_accumulator)
     assert moved > 40
     for row in (0, -1):  # padding, and the hashed bucket behind the keys
@@ -263,6 +265,18 @@ def test_a_stream_goes_on_where_rows_stay() -> None:
         whole.update(tf.constant([1 + step % 2]), tf.constant(10 + step))
     np.testing.assert_array_equal(new.interval, whole.interval)
     np.testing.assert_array_equal(new.last_seen, whole.last_seen - 10)
+
+
+def test_a_new_key_starts_as_the_bucket_that_it_was_hashed_to() -> None:
+    table = tf.lookup.StaticVocabularyTable(
+        tf.lookup.KeyValueTensorInitializer([b"a", b"b"], tf.constant([0, 1], tf.int64)), 3
+    )
+    keys = [b"c", b"a", b"d", b"e"]
+    rows = Rows.of_keys([b"a", b"b"], keys, 3)
+    assert rows.fresh.tolist() == [1, 3, 4]
+    expected = table.lookup(tf.constant([b"c", b"d", b"e"])).numpy() + 1  # padding before the keys
+    assert rows.unknown.tolist() == expected.tolist() and len(set(expected)) > 1
+    assert rows.summary() == {"kept": 5, "new": 3, "gone": 1}
 
 
 def test_estimates_follow_their_items_to_other_rows() -> None:
