@@ -101,9 +101,10 @@ def carried_over(
     """A model for today's data that knows what yesterday's best weights know.
 
     Rows of embedding tables are found by key, since vocabularies are made anew each day; hashed
-    buckets and quantiles keep their place; a new key starts as the bucket that it was hashed to. Adagrad's accumulators go with their rows, as of the
-    last checkpoint. Everything else, the dense layers, is taken as it is. The memory bank starts
-    empty, the momentum tower as a copy of the tower.
+    buckets and quantiles keep their place, and a new key starts as the bucket that it was hashed to.
+    Adagrad's accumulators go with their rows, as of the last checkpoint. Everything else, the dense
+    layers, is taken as it is. The memory bank starts empty, the momentum tower as a copy of the
+    tower.
 
     Args:
       config: with yesterday's features and towers.
