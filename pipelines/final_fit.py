@@ -18,6 +18,7 @@ from preprocessing.artifacts import fingerprint, read_manifest, write_text_atomi
 from preprocessing.errors import LongtailFailure
 from preprocessing.progress import Stages
 from serving.export import ASSETS, DESCRIPTION, export, newest_version, read_description
+from serving.sample_requests import WARMUP_FILE
 
 FINAL_FIT = "final_fit"
 """In longtail.json of a served version: of which evaluated one, how, and what either has learned."""
@@ -89,8 +90,8 @@ def fitted(config: RunConfig, paths: Paths, evaluated: Path, console: Console) -
     description[FINAL_FIT] = _account(config, paths, places, evaluated)
     text = json.dumps(description, indent=2, allow_nan=False) + "\n"
     write_text_atomically(version / ASSETS / DESCRIPTION, text)
-    for path in sorted((evaluated / ASSETS).iterdir()):
-        if path.suffix in (".json", ".parquet") and path.name != DESCRIPTION:
+    for path in (evaluated / ASSETS).iterdir():  # figures and blessing
+        if path.name not in (DESCRIPTION, WARMUP_FILE):
             shutil.copyfile(path, version / ASSETS / path.name)
     return version
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.config import Paths
+from pipelines.final_fit import FINAL_FIT
 from pipelines.gates import Check
 from preprocessing.artifacts import write_text_atomically
 from serving.export import read_description
@@ -35,12 +36,13 @@ def write_page(paths: Paths, metrics: dict[str, Any], version: Path | None) -> N
       metrics: of its evaluation.
       version: the export whose index is named, None where there is none.
     """
-    index = read_description(version)["index"] if version else None
+    description = read_description(version) if version else {}
     page = render_html(
         metrics,
-        index,
+        description.get("index"),
         anomalies=_read(paths.statistics / ANOMALIES),
         checks=_checks(paths, metrics),
+        served=description.get(FINAL_FIT),
     )
     write_text_atomically(paths.evaluation / REPORT, page)
 

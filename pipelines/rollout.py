@@ -68,6 +68,7 @@ def roll_out(
         _bless(paths, version, metrics, checks)
     if version.parent != paths.export:
         version = _publish(paths, final_fit.fitted(config, paths, version, console))
+        write_page(paths, metrics, version)
     with exclusive(paths.export):
         _move_label(paths, label, int(version.name), console)
     return version

@@ -34,6 +34,7 @@ def render_html(
     *,
     anomalies: Sequence[Mapping[str, str]] | None = None,
     checks: Sequence[Mapping[str, Any]] | None = None,
+    served: Mapping[str, Any] | None = None,
 ) -> str:
     """The report as one self-contained page.
 
@@ -44,6 +45,7 @@ def render_html(
       anomalies: of the examples (`data_checks.check_data`); None where they were not checked.
       checks: of the gates before a rollout (name, expected, received, passed); None where the model
         was not judged.
+      served: what the served weights learned beside the evaluated ones; None where they are the same.
 
     Raises:
       LongtailError: the extra `evaluation` is not installed.
@@ -81,6 +83,11 @@ def render_html(
         exposure_table=tables.exposure_table(rankings),
         tuning_tables=tables.tuning_tables(metrics["tuning"]),
         index_table=tables.flat_table("Index against exact search.", index) if index else None,
+        served_table=tables.flat_table(
+            "Every figure of this page is of the evaluated model.", served
+        )
+        if served
+        else None,
         gates_table=tables.gates_table(checks) if checks else None,
         blessed=all(check["passed"] for check in checks or ()),
         data_tables=tables.data_tables(metrics.get("data") or {}),

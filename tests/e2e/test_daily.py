@@ -143,6 +143,8 @@ def test_what_is_served_has_learned_all_and_what_was_evaluated_only_the_past(sho
     assert fitted["continued"]["from"] == model["fingerprint"]
     figures = json.loads((paths.export / "2" / "assets.extra" / "metrics.json").read_text())
     assert figures["made"]["data_fingerprint"] == data["fingerprint"]
+    page = (paths.evaluation / "report.html").read_text()
+    assert "What was evaluated, and what is served" in page and served["until"] in page
 
 
 def test_a_second_call_does_nothing_anew(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
