@@ -174,10 +174,6 @@ class _Run:
                 groups, rules, first_users, graph / "query", self._out / "examples"
             )
         samples.write(self._out / "sample_queries.json", groups, rules, config, items["item"])
-        events = train.item_counts["events"][1:]
-        samples.write_items(
-            self._out / "sample_items.json", items, np.asarray(events), config.feature_list
-        )
         counters = statistics.counters + train.counters + outcomes.set_aside
         counters["rows"] = outcomes.rows
         rejected = sum((each.rejected for each in self._sources.values()), Counter[str]())
@@ -243,6 +239,8 @@ class _Run:
     def _transform_items(self, items: pa.Table, train: LogStatistics) -> None:
         counts = train.item_table(len(items))
         pq.write_table(counts, self._out / "item_counts.parquet")
+        events, features = counts["events"].to_numpy(), self._config.feature_list
+        samples.write_items(self._out / "sample_items.json", items, events, features)
         singles = np.arange(len(items) + 1)
         own = {
             ID_WEIGHT: counts["examples"].combine_chunks().cast(pa.float32()),
