@@ -47,7 +47,7 @@ def find(
         env={"PATH": path, "HOME": str(home), **env},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=False,
     )
 
@@ -125,7 +125,7 @@ def test_an_environment_made_by_hand_is_left_alone(root: Path, tmp_path: Path) -
         cwd=root,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=False,
     )
     assert made.returncode == 2

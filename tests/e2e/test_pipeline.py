@@ -36,7 +36,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, shop_config: Path) -> Whole:
     """The shop's first run, by a process of its own."""
     directory = tmp_path_factory.mktemp("pipeline")
     command = [sys.executable, "-m", "pipelines.cli", *words(shop_config, directory)]
-    first = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    first = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     assert first.returncode == 0, first.stderr
     assert "pushed" in first.stdout
     return Whole(directory, results(directory))
@@ -116,7 +116,7 @@ def test_a_run_that_is_killed_in_every_component_ends_with_the_same_artifacts(
 ) -> None:
     command = [sys.executable, "-m", "tests.e2e.kill_each", str(shop_config)]
     command += [f"work_dir={tmp_path}", *QUICK]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr + done.stdout
     for node in kill_each.NODES:
         assert f"killed in {node}" in done.stdout

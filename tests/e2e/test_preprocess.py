@@ -157,9 +157,10 @@ def test_a_killed_run_leaves_nothing_that_could_be_taken_for_whole(
         str(tmp_path / "data"),
     ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob(".data.*.tmp/rejected/*")) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    deadline = time.monotonic() + 900
+    while not list(tmp_path.glob(".data.*.tmp/.scratch-*/log/*")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "data").exists()

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
 def longtail(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pipelines.cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=1800)
 
 
 @pytest.fixture(scope="module")

@@ -272,7 +272,7 @@ def test_the_sdist_holds_everything_and_can_be_imported(root: Path, tmp_path: Pa
     assert not (folder / "tests").exists()
     done = subprocess.run(
         [sys.executable, "-m", "trainer.task", "--help"],
-        cwd=folder, capture_output=True, text=True, timeout=120, check=False,
+        cwd=folder, capture_output=True, text=True, timeout=900, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "python -m trainer.task" in done.stdout

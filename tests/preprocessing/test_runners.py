@@ -161,7 +161,7 @@ def test_workers_that_read_and_divide_do_without_tensorflow() -> None:
         "import sys, preprocessing.workers, preprocessing.item_counts, preprocessing.mutual_information\n"
         "sys.exit('tensorflow' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], check=False, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], check=False, timeout=900)
     assert done.returncode == 0
 
 

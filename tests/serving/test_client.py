@@ -77,7 +77,7 @@ def test_predict_status_and_metadata(url: str) -> None:
 @pytest.mark.parametrize("model", ["linear", "two", "echo", "recall"])
 def test_wait_ready_predicts(url: str, model: str) -> None:
     with RecallClient(url, model) as client:
-        client.wait_ready(timeout=5)
+        client.wait_ready(timeout=300)
 
 
 def test_wait_ready_gives_the_last_error(url: str) -> None:

@@ -262,7 +262,7 @@ def test_a_killed_export_leaves_no_version(shop: RecallData, tmp_path: Path) -> 
         [*command, "--export-dir", str(tmp_path)],
         cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 900
     while not list(tmp_path.glob(".*.tmp/variables")) and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.005)

@@ -62,7 +62,7 @@ def test_serves_new_versions_until_a_signal(
         response = httpx.post(f"{url}/v1/models/linear:predict", content=body[1])
         assert response.json() == {"outputs": [[0.0, 0.0]]}
         with RecallClient(url, "linear") as client:
-            client.wait_ready(10)
+            client.wait_ready(300)
             save_linear(base / ".tmp-2", factor=2.0).rename(base / "2")
             wait_for(lambda: client.predict(instances=[[1, 1, 1, 1]]) == [[8.0, 8.0]])
             (base / "3").mkdir()
@@ -71,7 +71,7 @@ def test_serves_new_versions_until_a_signal(
             assert client.status()[0]["state"] == "LOADING"
             assert client.predict(instances=[[1, 1, 1, 1]]) == [[8.0, 8.0]]
         server.send_signal(signal.SIGTERM)
-        _, errors = server.communicate(timeout=20)
+        _, errors = server.communicate(timeout=300)
         assert server.returncode == 0, errors
         assert "Traceback" not in errors
 
@@ -93,14 +93,14 @@ def test_signal_while_loading_ends_it(
 
         wait_for(listens)  # TensorFlow is imported after the port is taken
         server.send_signal(stop)
-        _, errors = server.communicate(timeout=30)
+        _, errors = server.communicate(timeout=300)
         assert server.returncode == 0, errors
 
 
 @pytest.mark.slow
 def test_bad_folder_is_told_by_the_process(tmp_path: Path) -> None:
     with process(str(tmp_path)) as server:
-        output, errors = server.communicate(timeout=20)
+        output, errors = server.communicate(timeout=300)
     assert server.returncode == 2
     assert output == ""
     assert errors.startswith(f"error: {tmp_path}: expected a folder with numbered versions")

@@ -20,7 +20,7 @@ from serving.signatures import Parts, RecallModule
 from serving.status import StatusError
 from tests.serving.recall_data import HISTORY, ITEMS, QUIET, K, RecallData, recall_data
 from trainer.build import load_model
-from trainer.input_fn import evaluation_queries
+from trainer.evaluation_queries import evaluation_queries
 from trainer.keras_gate import tf
 from trainer.model import RecallModel
 from trainer.retrieval import item_embeddings, query_embeddings, top_items

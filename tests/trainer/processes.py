@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 import yaml
 
 from trainer.config import TrainerSections
+from trainer.keras_gate import tf
 
 
 def free_ports(number: int) -> list[int]:
@@ -81,19 +83,24 @@ def tasks(cluster: dict[str, list[str]], command: Command, logs: Path) -> Iterat
             process.wait()
 
 
-def wait(processes: Processes, logs: Path, seconds: float = 400) -> dict[tuple[str, int], int]:
-    deadline = time.monotonic() + seconds
+PATIENCE = 900
+"""Seconds after which something counts as stuck: many times what it takes on a busy machine."""
+
+
+def wait(processes: Processes, logs: Path) -> dict[tuple[str, int], int]:
+    """Until all have ended; their exit codes."""
+    deadline = time.monotonic() + PATIENCE
     while any(process.poll() is None for process in processes.values()):
         if time.monotonic() > deadline:
             left = [task for task, process in processes.items() if process.poll() is None]
-            pytest.fail(f"after {seconds} s still running: {left} {tails(logs)}")
+            pytest.fail(f"after {PATIENCE} s still running: {left} {tails(logs)}")
         time.sleep(0.05)
     return {task: process.returncode for task, process in processes.items()}
 
 
 def wait_until(is_so: Callable[[], bool], processes: Processes, logs: Path) -> None:
     """Until something is so that the processes bring about, all of which go on."""
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + PATIENCE
     while not is_so():
         assert all(process.poll() is None for process in processes.values()), tails(logs)
         assert time.monotonic() < deadline, tails(logs)
@@ -101,14 +108,40 @@ def wait_until(is_so: Callable[[], bool], processes: Processes, logs: Path) -> N
 
 
 def checkpoint_of(model_dir: Path, after: int, processes: Processes, logs: Path) -> int:
-    """Waits for a checkpoint of more than `after` steps, and returns its step."""
+    """Waits for a checkpoint of more than `after` steps, and returns its step.
+
+    One that a new process would find: its files are there for a moment before it is noted.
+    """
 
     def newest() -> int:
-        steps = [int(p.stem.partition("-")[2]) for p in model_dir.glob("checkpoints/*.index")]
-        return max(steps, default=0)
+        found = tf.train.latest_checkpoint(str(model_dir / "checkpoints"))
+        return int(found.rpartition("-")[2]) if found else 0
 
     wait_until(lambda: newest() > after, processes, logs)
     return newest()
+
+
+@contextmanager
+def paused(processes: Processes, after: float) -> Iterator[Callable[[], None]]:
+    """For a process that must come back within a time: the others' time stands still when it is late.
+
+    Yields what has to be called again and again while one waits: `after` seconds from the start it
+    stops the processes, which go on at the end of the block.
+    """
+    late, stopped = time.monotonic() + after, False
+
+    def look() -> None:
+        nonlocal stopped
+        if not stopped and time.monotonic() > late:
+            stopped = True
+            for process in processes.values():
+                process.send_signal(signal.SIGSTOP)
+
+    try:
+        yield look
+    finally:
+        for process in processes.values():
+            process.send_signal(signal.SIGCONT)
 
 
 def tails(logs: Path) -> str:

@@ -242,7 +242,7 @@ def test_replicas_are_exactly_one_process_with_the_whole_batch(root: Path, tmp_p
         cwd=root,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]

@@ -80,7 +80,7 @@ def test_workers_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     assert first.is_alive()
     with listening(both[1]):
         wait_for_all(both[1])
-        first.join(10.0)
+        first.join(300.0)
     assert not first.is_alive()
     # TensorFlow takes the address next.
     socket.create_server(("", int(addresses[0].rpartition(":")[2]))).close()

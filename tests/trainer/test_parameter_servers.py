@@ -18,15 +18,18 @@ from tests.trainer.processes import (
     checkpoint_of,
     cluster_of,
     entry_point,
+    paused,
     start,
     tails,
     tasks,
     wait,
+    wait_until,
 )
 from trainer.build import load_model
 from trainer.cluster import Cluster
 from trainer.config import TrainerSections
 from trainer.keras_gate import tf
+from trainer.lookout import answers
 from trainer.parameter_servers import serve
 from trainer.strategy import distribute
 from trainer.task import training_fingerprint
@@ -79,22 +82,37 @@ def test_a_failed_coordinator_ends_the_others(
     assert_ended_without_the_coordinator(logs)
 
 
+GRACE = 30
+"""Seconds that the others give the coordinator, and that the test takes at least."""
+
+
 @pytest.mark.slow
 def test_a_killed_coordinator_may_come_back_and_else_ends_the_others(
     data_dir: Path, configure: Configure, tmp_path: Path
 ) -> None:
     logs, model_dir = tmp_path / "logs", tmp_path / "model"
     cluster = cluster_of(chief=1, worker=1, ps=2)
-    command = entry_point(configure(train={**LONG, "grace_seconds": 40}), data_dir, tmp_path)
+    config = configure(train={**LONG, "grace_seconds": GRACE})
+    command = entry_point(config, data_dir, tmp_path)
+
+    def said_at_once() -> str:
+        return (
+            (logs / "chief0.txt").read_text().partition("going on at step ")[2].partition("\n")[0]
+        )
+
     with tasks(cluster, command, logs) as started:
         checkpoint_of(model_dir, 0, started, logs)
         started["chief", 0].kill()
         started["chief", 0].wait()
-        started["chief", 0] = start(cluster, "chief", 0, command, logs)
-        reached = checkpoint_of(model_dir, 0, started, logs)  # by the one that is gone
+        reached = checkpoint_of(model_dir, 0, {}, logs)  # of the one that is gone
+        others = {task: each for task, each in started.items() if task[0] != "chief"}
+        with paused(others, after=GRACE / 2) as look:
+            started["chief", 0] = start(cluster, "chief", 0, command, logs)
+            address = cluster["chief"][0]
+            wait_until(lambda: look() or answers(address), started, logs)
         checkpoint_of(model_dir, reached, started, logs)
-        said = (logs / "chief0.txt").read_text()
-        assert int(said.partition("going on at step ")[2].split()[0]) >= reached
+        wait_until(lambda: bool(said_at_once()), started, logs)
+        assert int(said_at_once()) >= reached
         started["chief", 0].kill()
         codes = wait(started, logs)
     assert codes.pop(("chief", 0)) == -signal.SIGKILL

@@ -70,7 +70,7 @@ def test_a_step_of_two_replicas_reads_no_table(root: Path, data_dir: Path, tmp_p
         cwd=root,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]

@@ -94,7 +94,7 @@ def two_workers(
         return ["tests.trainer.worker_steps", str(listed), str(data_dir), output]
 
     with tasks(cluster_of(worker=2), command, place / "logs") as started:
-        codes = wait(started, place / "logs", 500)
+        codes = wait(started, place / "logs")
     assert set(codes.values()) == {0}, tails(place / "logs")
     return configs, [dict(np.load(place / f"{index}.npz")) for index in range(2)]
 
@@ -138,7 +138,7 @@ def test_a_dead_worker_ends_the_other_and_a_new_pair_goes_on(
         with tasks(cluster_of(worker=2), command, logs) as started:
             saved = checkpoint_of(model_dir, reached, started, logs)
             started["worker", victim].kill()
-            codes = wait(started, logs, 120)
+            codes = wait(started, logs)
         assert codes["worker", survivor] == 1, tails(logs)
         said = (logs / f"worker{survivor}.txt").read_text()
         assert GONE in said
@@ -155,7 +155,7 @@ def test_a_loss_that_is_no_number_ends_all_workers(
 ) -> None:
     command, logs = entry_point(configure(train=DIVERGING), data_dir, tmp_path), tmp_path / "logs"
     with tasks(cluster_of(chief=1, worker=1), command, logs) as started:
-        codes = wait(started, logs, 240)
+        codes = wait(started, logs)
     assert set(codes.values()) == {1}, tails(logs)
     said = [(logs / name).read_text() for name in ("chief0.txt", "worker0.txt")]
     nan = "error: the loss is not a number at step"
@@ -175,7 +175,7 @@ def test_a_worker_that_fails_before_the_first_step_ends_the_other(
     with tasks(
         cluster_of(worker=2), lambda job, index: (whole, damaged)[index](job, index), logs
     ) as started:
-        codes = wait(started, logs, 240)
+        codes = wait(started, logs)
     assert list(codes.values()) == [1, 2], tails(logs)
     said, cause = ((logs / f"worker{index}.txt").read_text() for index in range(2))
     assert "error: expected examples in" in cause
@@ -190,7 +190,7 @@ def test_a_chief_that_is_killed_before_the_first_step_ends_the_other(
         # It writes this once all are connected, and then builds the model.
         wait_until((tmp_path / "model" / "run").exists, started, logs)
         started["worker", 0].kill()
-        codes = wait(started, logs, 240)
+        codes = wait(started, logs)
     assert list(codes.values()) == [-signal.SIGKILL, 1], tails(logs)
     said = (logs / "worker1.txt").read_text()
     assert GONE in said and "Traceback" not in said
