@@ -47,7 +47,7 @@ from serving.sample_requests import (
 from serving.scann_index import ScannIndex
 from serving.signatures import Parts, RecallModule
 from trainer.build import load_model
-from trainer.input_fn import evaluation_queries
+from trainer.evaluation_queries import evaluation_queries
 from trainer.item_table import ItemTable
 from trainer.keras_gate import tf
 from trainer.model import RecallModel

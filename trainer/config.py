@@ -128,6 +128,9 @@ class EvaluateConfig(Section):
     max_validation_users: PositiveInt = Field(
         2_000, description="users of the evaluations during training"
     )
+    max_users: PositiveInt = Field(
+        100_000, description="users of a split in the full evaluation: a random sample, by the seed"
+    )
     baselines: list[str] = Field(
         default=list(BASELINES), description="names of `trainer.baselines.registry`"
     )

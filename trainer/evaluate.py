@@ -41,14 +41,14 @@ from trainer.baselines.registry import BASELINES
 from trainer.buckets import assign_buckets
 from trainer.build import load_model
 from trainer.config import TrainerSections
+from trainer.evaluation_queries import evaluation_queries
 from trainer.functional.metrics import Ints, Targets
-from trainer.input_fn import evaluation_queries
 from trainer.judge import Clock, headline, judge, long_tail_curve
 from trainer.model import RecallModel
 from trainer.per_query import PER_QUERY, Rankings, write_per_query
 from trainer.protocol import QuerySplit, csr_of
 from trainer.report import render_html, render_table
-from trainer.retrieval import item_embeddings, query_embeddings, top_items
+from trainer.retrieval import item_embeddings, query_embeddings, top_items, top_items_by_mode
 
 METRICS, REPORT = "metrics.json", "report.html"
 SPLITS = ("validation", "test")
@@ -73,14 +73,17 @@ class TwoTower:
         """See `ranker.Ranker`."""
         users = query_embeddings(self._model, queries.features, self._batch_users)
         self.not_finite += int((~np.isfinite(users)).sum())
-        rows, _ = top_items(
-            users,
-            self._items[queries.name],
-            k,
-            queries.exclude if exclude_seen else None,
-            self._batch_users,
-        )
+        exclude = queries.exclude if exclude_seen else None
+        rows, _ = top_items(users, self._items[queries.name], k, exclude, self._batch_users)
         return np.asarray(rows, np.int64)
+
+    def rank_by_mode(self, queries: QuerySplit, k: int) -> dict[str, Ints]:
+        """See `ranker.RanksByMode`."""
+        users = query_embeddings(self._model, queries.features, self._batch_users)
+        self.not_finite += int((~np.isfinite(users)).sum())
+        items = self._items[queries.name]
+        found = top_items_by_mode(users, items, k, queries.exclude, self._batch_users)
+        return {mode: np.asarray(rows, np.int64) for mode, rows in found.items()}
 
 
 def evaluate(
@@ -161,7 +164,7 @@ def collect(
             model = load_model(config, data_dir, model)
         table = model.item_table
         buckets = assign_buckets(table.counts_events, settings.bucket_shares)
-        splits = {name: read_split(data_dir, name, buckets.num_items) for name in SPLITS}
+        splits = {name: read_split(config, data_dir, name, buckets.num_items) for name in SPLITS}
     clock = Clock()
     with stages.stage("embedding the catalogue"), clock("model / items"):
         items = {name: item_embeddings(model, table, as_of=name) for name in SPLITS}
@@ -206,13 +209,15 @@ def collect(
     return metrics, by_query
 
 
-def read_split(data_dir: Path, name: str, num_items: int) -> QuerySplit:
+def read_split(config: TrainerSections, data_dir: Path, name: str, num_items: int) -> QuerySplit:
     """The queries of a split, their targets and what the users had seen, for `protocol`.
+
+    Of more than `evaluate.max_users` users a random sample, the same for every model of a seed.
 
     Raises:
       LongtailError: of test, nobody has a target: there is nothing to judge a model by.
     """
-    queries = evaluation_queries(data_dir, name)
+    queries = evaluation_queries(data_dir, name, config.evaluate.max_users, config.seed)
     if name == "test" and not len(queries.targets.values):
         raise LongtailError(
             f"{data_dir}: nobody of the split 'test' has a target, so nothing can be measured: set "
@@ -223,7 +228,7 @@ def read_split(data_dir: Path, name: str, num_items: int) -> QuerySplit:
     had = np.repeat(users, np.diff(queries.seen.row_splits))
     seen = csr_of(had, queries.seen.values, queries.seen_counts.values, (len(users), num_items + 1))
     targets = Targets.from_pairs(wanted, queries.targets.values, len(users))
-    return QuerySplit(name, queries.features, targets, seen, queries.users)
+    return QuerySplit(name, queries.features, targets, seen, queries.users, queries.available)
 
 
 def _history(model_dir: Path) -> list[dict[str, Any]]:

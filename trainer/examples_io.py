@@ -98,13 +98,32 @@ def require_fields(file: str, spec: dict[str, Any]) -> None:
             )
 
 
-def read_columns(files: Sequence[str], spec: dict[str, Any], every: int = 1) -> Columns:
-    """All examples of some files, in order, or every n-th.
+def count_records(files: Sequence[str]) -> int:
+    """How many records some files hold; none is parsed.
+
+    Raises:
+      LongtailError: a file is damaged.
+    """
+    batches = tf.data.TFRecordDataset(list(files)).batch(_PARSED_AT_ONCE)
+    try:
+        return sum(int(tf.shape(batch)[0]) for batch in batches)
+    except tf.errors.DataLossError as error:
+        raise _unparsable(files[0], error) from error
+
+
+def read_columns(
+    files: Sequence[str],
+    spec: dict[str, Any],
+    every: int = 1,
+    chosen: NDArray[np.bool_] | None = None,
+) -> Columns:
+    """All examples of some files, in order, every n-th, or the chosen ones.
 
     Args:
       files: TFRecords.
       spec: of the fields wanted.
       every: n.
+      chosen: of all examples, which are read; None for all.
 
     Returns:
       name -> `[n]`, or `Ragged` of n lists; integers as int32, but seconds as int64.
@@ -112,7 +131,12 @@ def read_columns(files: Sequence[str], spec: dict[str, Any], every: int = 1) -> 
     Raises:
       LongtailError: a file is damaged or does not fit the spec.
     """
-    records = tf.data.TFRecordDataset(list(files)).shard(every, 0).batch(_PARSED_AT_ONCE)
+    records = tf.data.TFRecordDataset(list(files)).shard(every, 0)
+    if chosen is not None:
+        is_chosen = tf.data.Dataset.from_tensor_slices(chosen)
+        records = tf.data.Dataset.zip((records, is_chosen)).filter(lambda _, keep: keep)
+        records = records.map(lambda record, _: record)
+    records = records.batch(_PARSED_AT_ONCE)
     batches = records.map(
         lambda raw: tf.io.parse_example(raw, spec), num_parallel_calls=tf.data.AUTOTUNE
     )

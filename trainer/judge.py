@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from trainer.baselines.ranker import Ranker
+from trainer.baselines.ranker import Ranker, RanksByMode
 from trainer.baselines.registry import REPEAT_ONLY
 from trainer.buckets import GROUPS, MODES, PopularityBuckets
+from trainer.functional.metrics import Ints
 from trainer.per_query import GATED, Key, Rankings, count_hits, longer_lists
 from trainer.protocol import (
     Measured,
@@ -65,7 +66,7 @@ def judge(
       unshown: rankers of which only hits by query are wanted.
 
     Returns:
-      `users`; `rankers[name][mode]`, the cells of `protocol.measure`;
+      `users` that were ranked, `users_in_split`; `rankers[name][mode]`, the cells of `protocol.measure`;
       `model_minus[name][mode][group]`, differences of the recall at the largest k;
       `clearly_best[mode][group]`, who leads by more than chance, or None. The own frequent items
       have no mode `new`. And the hits of every ranking by query.
@@ -73,12 +74,8 @@ def judge(
     found: dict[str, dict[str, Measured]] = {}
     by_query: Rankings = {}
     for ranker, shown in [*((r, True) for r in rankers), *((r, False) for r in unshown)]:
-        for mode in MODES:
-            if mode == "new" and ranker.name in REPEAT_ONLY:
-                continue  # it has nothing to recommend: a row of zeros would only mislead
+        for mode, ranked in _rankings(ranker, split, ks[-1], clock):
             targets, barred = split.targets_of(mode), mode == "new"
-            with clock(f"{ranker.name} / {split.name} {mode}"):
-                ranked = ranker.rank(split, ks[-1], exclude_seen=barred)
             counts = count_hits(split.keys, ranked, targets, buckets, ks)
             longer = longer_lists(ks[-1], buckets.num_items)
             few = ranker.name in GATED and counts.total(["tail"], ks[-1]) < enough_hits
@@ -112,11 +109,29 @@ def judge(
     }
     figures = {
         "users": split.num_users,
+        "users_in_split": split.users_in_split or split.num_users,
         "rankers": rankings,
         "model_minus": versus,
         "clearly_best": best,
     }
     return figures, by_query
+
+
+def _rankings(
+    ranker: Ranker, split: QuerySplit, k: int, clock: Clock
+) -> Iterator[tuple[str, Ints]]:
+    """The ranking of each mode that the ranker has something to say about."""
+    if isinstance(ranker, RanksByMode):
+        with clock(f"{ranker.name} / {split.name}"):
+            ranked = ranker.rank_by_mode(split, k)
+        yield from ((mode, ranked[mode]) for mode in MODES)
+        return
+    for mode in MODES:
+        if mode == "new" and ranker.name in REPEAT_ONLY:
+            continue  # it has nothing to recommend: a row of zeros would only mislead
+        with clock(f"{ranker.name} / {split.name} {mode}"):
+            found = ranker.rank(split, k, exclude_seen=mode == "new")
+        yield mode, found
 
 
 def headline(model: dict[str, Any]) -> dict[str, float | None]:

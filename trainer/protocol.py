@@ -54,6 +54,7 @@ class QuerySplit:
       targets: every distinct item of the split, for the U users.
       seen: `[U, N + 1]` csr matrix: how often each user had each item before the split.
       users: `[U]` raw keys, by which figures of two models are paired; None where nothing is paired.
+      users_in_split: of which the U are a random sample; 0 where they are all.
     """
 
     name: str
@@ -61,6 +62,7 @@ class QuerySplit:
     targets: Targets
     seen: sp.csr_matrix
     users: NDArray[Any] | None = None
+    users_in_split: int = 0
 
     @property
     def keys(self) -> NDArray[Any]:

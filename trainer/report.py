@@ -69,6 +69,7 @@ def render_html(
         name=metrics["name"],
         made={"at": "", "command": "", "fingerprint": "", **made},
         test_users=test["users"],
+        users_in_split=test.get("users_in_split", test["users"]),
         summary=summary(metrics),
         plots={name: markup.Markup(svg) for name, svg in drawn.items()},
         has_history=bool(history),
@@ -140,6 +141,8 @@ def summary(metrics: Json) -> list[str]:
     }
     error = formatted(cells["overall"][f"recall@{k}/se"])
     users = f"{cells['overall']['users']:,} users"
+    if test.get("users_in_split", 0) > test["users"]:
+        users += f" (of a random sample of {test['users']:,} of {test['users_in_split']:,})"
     lines = []
     lines.append(
         f"New items: recall@{k} {found['overall']} ± {error} over {users}; "

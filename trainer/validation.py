@@ -9,8 +9,8 @@ import numpy as np
 
 from trainer.buckets import BUCKETS, assign_buckets
 from trainer.config import TrainerSections
+from trainer.evaluation_queries import evaluation_queries
 from trainer.functional.metrics import Targets
-from trainer.input_fn import evaluation_queries
 from trainer.model import RecallModel
 from trainer.protocol import new_targets
 from trainer.retrieval import item_embeddings, query_embeddings, recall_on, top_items
@@ -29,11 +29,8 @@ class Validation:
         Raises:
           LongtailError: the split's files are missing or damaged.
         """
-        queries = evaluation_queries(data_dir, "validation")
         most = config.evaluate.max_validation_users
-        if len(queries) > most:
-            rng = np.random.default_rng(config.seed)
-            queries = queries.take(np.sort(rng.choice(len(queries), most, replace=False)))
+        queries = evaluation_queries(data_dir, "validation", most, config.seed)
         self._queries = queries
         self._settings = config.evaluate
         self._mode = config.train.monitor.rpartition("/")[2]

@@ -41,7 +41,7 @@ class Judge:
         self._catalogue = Catalogue.read(data_dir)
         self._buckets = assign_buckets(self._catalogue.counts_events, config.evaluate.bucket_shares)
         self._splits = {
-            name: read_split(data_dir, name, self._buckets.num_items) for name in SPLITS
+            name: read_split(config, data_dir, name, self._buckets.num_items) for name in SPLITS
         }
         self._targets = {name: split.targets_of("new") for name, split in self._splits.items()}
 

@@ -9,10 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 from rich.console import Console
 
 from preprocessing.errors import LongtailError
 from preprocessing.progress import Stages
+from trainer.baselines import popularity
 from trainer.baselines.als import ALS, ALSConfig, ALSRecent, build_als, build_als_recent
 from trainer.baselines.neighbours import Neighbours, NeighboursConfig, build_neighbours
 from trainer.baselines.own_frequent import OwnFrequent
@@ -85,6 +89,30 @@ def test_popularity_by_hand() -> None:
     assert ranker.rank(split, 2, False).tolist() == [[2, 1]] * 3
     assert ranker.rank(split, 4, False).tolist() == [[2, 1, 4, 0]] * 3
     assert ranker.rank(split, 2, True).tolist() == [[1, 4], [2, 0], [2, 1]]
+
+
+@hypothesis_settings(max_examples=60, deadline=None)
+@given(
+    events=st.lists(st.integers(0, 4), min_size=1, max_size=20),
+    k=st.integers(1, 25),
+    data=st.data(),
+)
+def test_popularity_without_a_loop_agrees_with_one_user_after_another(
+    events: list[int], k: int, data: st.DataObject
+) -> None:
+    seen = data.draw(st.lists(st.sets(st.integers(1, len(events))), min_size=1, max_size=8))
+    seen.append({1})
+    split = queries([dict.fromkeys(own, 1) for own in seen], len(events))
+    expected = []
+    for own in seen:
+        left = [i for i in range(1, len(events) + 1) if events[i - 1] and i not in own]
+        left.sort(key=lambda item: (-events[item - 1], item))
+        expected.append((left + [0] * k)[:k])
+    ranker = Popularity(np.array([0, *events]))
+    assert ranker.rank(split, k, True).tolist() == expected
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(popularity, "_USERS_AT_ONCE", 3)
+        assert ranker.rank(split, k, True).tolist() == expected
 
 
 def test_recent_popularity_is_that_of_the_split() -> None:

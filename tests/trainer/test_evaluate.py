@@ -26,6 +26,7 @@ from trainer.evaluate import TwoTower, collect, evaluate, read_split
 from trainer.examples_io import example_files
 from trainer.keras_gate import tf
 from trainer.per_query import KNOWN, read_per_query
+from trainer.report import summary
 from trainer.retrieval import item_embeddings
 
 EVALUATE: dict[str, Any] = {
@@ -134,7 +135,7 @@ def test_the_artifact_is_whole(metrics: dict[str, Any], work: tuple[TrainerSecti
 def test_figures_stand_on_the_users_of_the_data(
     metrics: dict[str, Any], work: tuple[TrainerSections, Path]
 ) -> None:
-    split = read_split(work[1] / "data", "test", synthetic.ITEMS)
+    split = read_split(work[0], work[1] / "data", "test", synthetic.ITEMS)
     assert metrics["splits"]["test"]["users"] == split.num_users == synthetic.USERS
     counts = pq.read_table(work[1] / "data" / "item_counts.parquet")
     events = np.concatenate([[0], counts["events"].to_numpy()])
@@ -179,11 +180,38 @@ def test_values_that_are_no_number_are_counted(work: tuple[TrainerSections, Path
     assert metrics["not_finite"] > 0
 
 
+def test_above_max_users_a_sample_is_ranked_and_said(
+    work: tuple[TrainerSections, Path], tmp_path: Path
+) -> None:
+    _, work_dir = work
+    settings = {**EVALUATE, "max_users": 7, "baselines": ["popularity"]}
+    config = synthetic.make_config(work_dir, evaluate=settings)
+    whole = read_split(work[0], work_dir / "data", "test", synthetic.ITEMS)
+    sample = read_split(config, work_dir / "data", "test", synthetic.ITEMS)
+    assert (sample.num_users, sample.users_in_split) == (7, synthetic.USERS)
+    rows = np.sort(np.random.default_rng(config.seed).choice(synthetic.USERS, 7, replace=False))
+    assert (sample.seen != whole.seen[rows]).nnz == 0
+    for row, own in enumerate(rows):
+        theirs = whole.targets.items[whole.targets.users == own]
+        assert sample.targets.items[sample.targets.users == row].tolist() == theirs.tolist()
+        assert (sample.features["history"][row] == whole.features["history"][own]).all()
+    found = evaluate(
+        config, work_dir / "data", work_dir / "model", tmp_path / "evaluation", stages=silent()
+    )
+    assert found["splits"]["test"]["users"] == 7
+    assert found["splits"]["test"]["users_in_split"] == synthetic.USERS
+    said = f"a random sample of 7 of {synthetic.USERS}"
+    assert any(said in line for line in summary(found))
+    assert (
+        f"a random sample of {synthetic.USERS}" in (tmp_path / "evaluation/report.html").read_text()
+    )
+
+
 def test_the_model_never_shows_what_was_seen(work: tuple[TrainerSections, Path]) -> None:
     config, work_dir = work
     model = load_model(config, work_dir / "data", work_dir / "model")
     ranker = TwoTower(model, {"test": item_embeddings(model, model.item_table)}, 20)
-    split = read_split(work_dir / "data", "test", synthetic.ITEMS)
+    split = read_split(config, work_dir / "data", "test", synthetic.ITEMS)
     seen = split.seen.toarray() > 0
     users = np.arange(split.num_users)[:, None]
     fresh = ranker.rank(split, synthetic.ITEMS, exclude_seen=True)
@@ -191,6 +219,8 @@ def test_the_model_never_shows_what_was_seen(work: tuple[TrainerSections, Path])
     assert not seen[users, fresh][fresh > 0].any()
     assert ((fresh > 0).sum(axis=1) == synthetic.ITEMS - seen.sum(axis=1)).all()
     everything = ranker.rank(split, synthetic.ITEMS, exclude_seen=False)
+    both = ranker.rank_by_mode(split, synthetic.ITEMS)
+    assert (both["new"] == fresh).all() and (both["all"] == everything).all()
     assert (np.sort(everything, axis=1) == np.arange(1, synthetic.ITEMS + 1)).all()
 
 

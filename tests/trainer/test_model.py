@@ -14,7 +14,8 @@ from preprocessing.errors import LongtailError
 from tests.trainer.synthetic import ITEMS
 from trainer.build import BEST_WEIGHTS, build_model, load_model, mutual_information
 from trainer.config import TrainerSections
-from trainer.input_fn import evaluation_queries, training_dataset
+from trainer.evaluation_queries import evaluation_queries
+from trainer.input_fn import training_dataset
 from trainer.keras_gate import tf
 from trainer.model import RecallModel
 from trainer.retrieval import item_embeddings, query_embeddings

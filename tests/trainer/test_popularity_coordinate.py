@@ -9,8 +9,9 @@ import numpy as np
 
 from trainer.build import build_model
 from trainer.config import TrainerSections
+from trainer.evaluation_queries import evaluation_queries
 from trainer.functional import popularity
-from trainer.input_fn import evaluation_queries, training_dataset
+from trainer.input_fn import training_dataset
 from trainer.keras_gate import tf
 from trainer.retrieval import item_embeddings, query_embeddings
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from trainer import retrieval
 from trainer.functional.metrics import Targets
-from trainer.retrieval import Ragged, recall_on, top_items
+from trainer.retrieval import Ragged, recall_on, top_items, top_items_by_mode
 
 
 def by_sorting(
@@ -54,10 +54,13 @@ def test_agrees_with_sorting(
     retrieval._SCORES_HELD = 7 if sliced else held
     try:
         rows, scores = top_items(queries, items, k, ragged(lists), batch)
+        modes = top_items_by_mode(queries, items, k, ragged(lists), batch)
     finally:
         retrieval._SCORES_HELD = held
     assert rows.dtype == np.int32
     np.testing.assert_array_equal(rows, by_sorting(queries, items, k, lists))
+    np.testing.assert_array_equal(modes["new"], rows)
+    np.testing.assert_array_equal(modes["all"], by_sorting(queries, items, k, None))
     expected = np.where(rows > 0, np.einsum("ud,ukd->uk", queries, items[rows]), -np.inf)
     np.testing.assert_array_equal(scores, expected)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,15 @@ class Ranker(Protocol):
 
     def rank(self, queries: QuerySplit, k: int, exclude_seen: bool) -> Ints:
         """`[U, k]` item rows for each user, best first, 0 where nothing is left to recommend."""
+        ...
+
+
+@runtime_checkable
+class RanksByMode(Protocol):
+    """A ranker that scores once for both modes."""
+
+    def rank_by_mode(self, queries: QuerySplit, k: int) -> dict[str, Ints]:
+        """`new` and `all`: as `Ranker.rank` with and without `exclude_seen`."""
         ...
 
 

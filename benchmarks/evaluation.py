@@ -1,0 +1,134 @@
+"""The ranking of the full evaluation against TFRS's, in one run: CPU seconds a thousand users.
+
+    python -m benchmarks.evaluation                     # 65,000 items, 2,048 users: about 3 minutes
+    python -m benchmarks.evaluation --users 512 --rounds 3
+
+Each round measures every way once, so that all of them meet the same machine; the table gives the
+median of the rounds, the lowest and the highest. CPU seconds of all threads, not those of a clock:
+others may be at work on the machine. What is compared: the top k of all items, of which we also
+leave out those that a user has seen (`new`), or give both lists at once (`both`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.index_latency import embeddings
+from trainer.baselines.popularity import Popularity
+from trainer.functional.metrics import Targets
+from trainer.keras_gate import tf, tfrs
+from trainer.protocol import QuerySplit, csr_of
+from trainer.retrieval import Ragged, top_items, top_items_by_mode
+
+BATCH = 64
+SEEN = (50, 600)
+"""Items that a user has seen, from and to."""
+
+
+def ways(
+    queries: np.ndarray, items: np.ndarray, seen: Ragged, k: int
+) -> dict[str, Callable[[], object]]:
+    """What is measured, by name: each ranks all users once."""
+    layers = tfrs.layers.factorized_top_k
+    parts = [tf.constant(queries[at : at + BATCH]) for at in range(0, len(queries), BATCH)]
+    true = [tf.constant(items[1 : 1 + len(part)]) for part in parts]
+    brute = layers.BruteForce(k=k).index(tf.constant(items[1:]), tf.range(1, len(items)))
+    search = tf.function(brute)
+
+    def metric(batch: int) -> Callable[[], object]:
+        candidates = tf.data.Dataset.from_tensor_slices(items[1:]).batch(batch)
+        top = tfrs.metrics.FactorizedTopK(candidates=candidates, ks=(k,))
+
+        @tf.function
+        def update(query: tf.Tensor, positive: tf.Tensor) -> tf.Tensor:
+            top.update_state(query, positive)
+            return tf.constant(0)
+
+        return lambda: [update(*each) for each in zip(parts, true, strict=True)]
+
+    return {
+        "both": lambda: top_items_by_mode(queries, items, k, seen, BATCH),
+        "new": lambda: top_items(queries, items, k, seen, BATCH),
+        "all": lambda: top_items(queries, items, k, None, BATCH),
+        "the product alone": _product(parts, items),
+        "TFRS BruteForce, all": lambda: [search(part) for part in parts],
+        "TFRS FactorizedTopK, all, batches of 4,096": metric(4096),
+        "TFRS FactorizedTopK, all, batches of 128": metric(128),
+    }
+
+
+def _product(parts: list[tf.Tensor], items: np.ndarray) -> Callable[[], object]:
+    """The scores alone, which nothing exact can do without."""
+    table = tf.constant(np.ascontiguousarray(items.T))
+    product = tf.function(lambda part: tf.matmul(part, table))
+    return lambda: [product(part) for part in parts]
+
+
+def cpu_seconds(call: Callable[[], object]) -> float:
+    started = time.process_time()
+    call()
+    return time.process_time() - started
+
+
+def popularity_seconds(users: int, num_items: int, k: int) -> float:
+    """Ranks so many users by popularity, without what each has seen."""
+    random = np.random.default_rng(4)
+    sizes = random.integers(*SEEN, users) // 4
+    rows = np.repeat(np.arange(users), sizes)
+    # Popular items are seen more often.
+    found = (num_items * random.random(sizes.sum()) ** 3).astype(np.int64) + 1
+    seen = csr_of(rows, found, np.ones(len(found)), (users, num_items + 1))
+    split = QuerySplit("test", {}, Targets.from_lists([[]] * users), seen)
+    ranker = Popularity(np.arange(num_items + 1)[::-1])
+    return cpu_seconds(lambda: ranker.rank(split, k, True))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--items", type=int, default=65_000)
+    parser.add_argument("--users", type=int, default=2_048)
+    parser.add_argument("--dim", type=int, default=64)
+    parser.add_argument("--k", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--popularity-users", type=int, default=100_000)
+    parser.add_argument("--json", type=Path, help="write the figures here, too")
+    options = parser.parse_args()
+    rows = embeddings(options.items, options.dim, 1_000, seed=0)
+    items = np.concatenate([np.zeros([1, options.dim], np.float32), rows])
+    queries = embeddings(options.users, options.dim, 1_000, seed=1)
+    random = np.random.default_rng(2)
+    lists = [
+        random.choice(options.items, size, replace=False) + 1
+        for size in random.integers(*SEEN, options.users)
+    ]
+    seen = Ragged(np.concatenate(lists), np.cumsum([0, *map(len, lists)]))
+    measured = ways(queries, items, seen, options.k)
+    for call in measured.values():  # graphs are traced, memory is taken
+        call()
+    found: dict[str, list[float]] = {name: [] for name in measured}
+    for _ in range(options.rounds):
+        for name, call in measured.items():
+            found[name].append(cpu_seconds(call) * 1000 / options.users)
+    ours = found["both"]
+    print("| | CPU s a 1,000 users | lowest to highest | times `both` |\n|---|---|---|---|")
+    for name, each in found.items():
+        ratio = np.median(np.array(each) / np.array(ours))
+        print(
+            f"| {name} | {np.median(each):.3f} | {min(each):.3f} to {max(each):.3f} | {ratio:.1f} |"
+        )
+    seconds = popularity_seconds(options.popularity_users, options.items, options.k)
+    print(
+        f"\npopularity without what was seen, {options.popularity_users:,} users: {seconds:.1f} CPU s"
+    )
+    if options.json:
+        options.json.write_text(json.dumps({**found, "popularity": seconds}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
