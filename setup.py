@@ -9,6 +9,7 @@ CORE = [
     # Beam 2.73 and later need protobuf 5 on Python 3.11, which TensorFlow 2.16 refuses.
     "apache-beam[gcp]==2.74.0; python_version < '3.11'",
     "apache-beam[gcp]==2.72.0; python_version >= '3.11'",
+    "google-crc32c>=1.5,<2",  # comes with Beam; checks the records that training reads by place
     "dill>=0.4",  # TF-Transform 1.16 imports it and no longer gets it from Beam
     "numpy>=1.26,<2",
     "pandas>=1.5,<2",

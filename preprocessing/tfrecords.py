@@ -64,12 +64,13 @@ def feature_names(path: str, rows: int) -> list[str]:
     return list(_decode(head, path).schema.names) if head else []
 
 
-def write_examples(path: str | Path, batch: pa.RecordBatch) -> int:
-    """Write the rows of a record batch as ``tf.train.Example``; returns their number."""
+def write_examples(path: str | Path, batch: pa.RecordBatch) -> list[int]:
+    """Write the rows of a record batch as ``tf.train.Example``; returns the bytes of each."""
+    records = RecordBatchToExamplesEncoder(None).encode(batch)
     with tf.io.TFRecordWriter(str(path)) as writer:
-        for record in RecordBatchToExamplesEncoder(None).encode(batch):
+        for record in records:
             writer.write(record)
-    return int(batch.num_rows)
+    return [len(record) for record in records]
 
 
 def _batches(path: str, rows: int) -> Iterator[list[bytes]]:

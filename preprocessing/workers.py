@@ -16,7 +16,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import TaggedOutput
 from numpy.typing import NDArray
 
-from preprocessing import catalogue, examples, ingest, splits
+from preprocessing import catalogue, examples, ingest, record_blocks, splits
 from preprocessing.config import AS_OF, DataSections
 from preprocessing.features import Side
 from preprocessing.item_counts import LogStatistics
@@ -127,7 +127,9 @@ class WriteExamples(beam.DoFn):
         )
         name = ingest.SPLITS[split]
         path = FileSystems.join(self._directory, name, f"part-{partition:05d}.tfrecord")
-        yield name, write_examples(path, kept)
+        sizes = write_examples(path, kept)
+        record_blocks.write(path, sizes)
+        yield name, len(sizes)
 
 
 class ItemRows(beam.DoFn):

@@ -1,4 +1,4 @@
-"""Training batches and evaluation queries.
+"""Training batches.
 
 Training data are infinite and a function of (seed, epoch, step) alone: starting at a step gives
 exactly the batches that an uninterrupted run would see from there on.
@@ -6,7 +6,6 @@ exactly the batches that an uninterrupted run would see from there on.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,8 +15,8 @@ from numpy.typing import NDArray
 from preprocessing.errors import LongtailError
 from trainer.catalogue import Catalogue
 from trainer.config import TrainerSections
+from trainer.example_blocks import ExampleBlocks
 from trainer.examples_io import (
-    evaluation_spec,
     example_files,
     pad,
     read_columns,
@@ -30,8 +29,6 @@ from trainer.retrieval import Ragged
 _READERS = 4
 """Files read in turn when the examples do not fit in memory."""
 _PREFETCHED = 8
-_SEED_STRIDE = 1_000_003
-"""Keeps the epochs of one seed apart from those of the next."""
 
 
 class Part(NamedTuple):
@@ -96,6 +93,7 @@ class TrainingData:
                 if feature.weights_name:
                     self._widths[feature.weights_name] = feature.max_length
         self._is_remote = is_remote
+        self.failure: LongtailError | None = None
         self.in_memory = not is_remote and self.num_examples <= config.train.shuffle_buffer
         self._columns = self._load() if self.in_memory else {}
 
@@ -114,13 +112,12 @@ class TrainingData:
         """
         first, skipped = divmod(start_step, self.steps_per_epoch)
         epochs = tf.data.Dataset.range(first, np.iinfo(np.int64).max)
-        # Skipping rows of indices, or records that are not parsed, costs little.
-        read, finish = (
-            (self._epoch_rows, self._gather)
-            if self.in_memory
-            else (self._epoch_stream, self._parse)
-        )
-        batches = self._parts(epochs.flat_map(read).skip(skipped))
+        finish = self._gather if self.in_memory else self._parse
+        if self.in_memory:
+            batches = epochs.flat_map(self._epoch_rows).skip(skipped)  # of rows, which costs little
+        else:
+            batches = self._remote_stream(epochs) if self._is_remote else self._windows(start_step)
+        batches = self._parts(batches)
         threads = 1 if self.in_memory else 2
         ready = batches.map(finish, num_parallel_calls=threads, deterministic=True)
         # Else several workers ask each other in every step whether there is another batch, and of
@@ -138,13 +135,7 @@ class TrainingData:
 
     def _load(self) -> dict[str, tf.Tensor]:
         read = read_columns(self._files, self._spec)
-        found = len(read["item"])
-        if found != self.num_examples:
-            raise LongtailError(
-                f"{self._data_dir}: item_counts.parquet names {self.num_examples} training "
-                f"examples, the files hold {found}: they are of different runs; run preprocess "
-                "again"
-            )
+        self._require_number(len(read["item"]))
         if not self._config.feature_list.sequences.names:
             del read["history"]
         return {
@@ -153,6 +144,14 @@ class TrainingData:
             )
             for name, values in read.items()
         }
+
+    def _require_number(self, found: int) -> None:
+        if found != self.num_examples:
+            raise LongtailError(
+                f"{self._data_dir}: item_counts.parquet names {self.num_examples} training "
+                f"examples, the files hold {found}: they are of different runs; run preprocess "
+                "again"
+            )
 
     def _epoch_rows(self, epoch: tf.Tensor) -> tf.data.Dataset:
         batch = self._config.train.batch_size
@@ -170,22 +169,47 @@ class TrainingData:
     def _gather(self, rows: tf.Tensor) -> dict[str, tf.Tensor]:
         return {name: tf.gather(values, rows) for name, values in self._columns.items()}
 
-    def _epoch_stream(self, epoch: tf.Tensor) -> tf.data.Dataset:
-        """One epoch from files: their order is shuffled, then examples within the buffer."""
+    def _windows(self, start_step: int) -> tf.data.Dataset:
+        """Records `[B]` from files: half of the buffer is in use while the other half is read.
+
+        The windows follow each other through the epochs, so that none begins with an empty buffer.
+        """
+        steps, batch = self.steps_per_epoch, self._config.train.batch_size
+        size = max(self._config.train.shuffle_buffer // (2 * batch), 1)  # batches of a window
+        of_epoch = -(-steps // size)
+        blocks = ExampleBlocks(self._files, self._config.seed)
+        self._require_number(len(blocks))
+
+        def read(number: NDArray[np.int64]) -> NDArray[np.object_]:
+            epoch, window = divmod(int(number), of_epoch)
+            first, last = window * size, min((window + 1) * size, steps)
+            try:
+                return blocks.read(epoch, first * batch, last * batch).reshape(-1, batch)
+            except LongtailError as error:
+                self.failure = error  # of which TensorFlow passes on the text alone
+                raise
+
+        epoch, step = divmod(start_step, steps)
+        window, inside = divmod(step, size)
+        numbers = tf.data.Dataset.range(epoch * of_epoch + window, np.iinfo(np.int64).max)
+        windows = numbers.map(lambda n: tf.numpy_function(read, [n], tf.string)).prefetch(1)
+        batches = windows.flat_map(tf.data.Dataset.from_tensor_slices).skip(inside)
+        return batches.map(lambda records: tf.ensure_shape(records, [batch]))
+
+    def _remote_stream(self, epochs: tf.data.Dataset) -> tf.data.Dataset:
+        """Records `[B]` in an order that is each worker's own and is made by the graph alone."""
         train = self._config.train
-        seed = self._config.seed * _SEED_STRIDE + epoch
-        if self._is_remote:
+        files = epochs.flat_map(
             # The raw operation heeds no global seed, which would give all workers one order.
-            seed = tf.raw_ops.RandomUniformInt(
-                shape=tf.constant([], tf.int32),
-                minval=tf.constant(0, tf.int64),
-                maxval=tf.constant(1 << 40, tf.int64),
+            lambda _: tf.data.Dataset.from_tensor_slices(self._files).shuffle(
+                len(self._files), seed=_drawn()
             )
-        files = tf.data.Dataset.from_tensor_slices(self._files).shuffle(len(self._files), seed=seed)
+        )
         records = files.interleave(
             tf.data.TFRecordDataset, cycle_length=_READERS, num_parallel_calls=2, deterministic=True
         )
-        return records.shuffle(train.shuffle_buffer, seed=seed).batch(
+        # One buffer for all epochs: it is filled once.
+        return records.shuffle(train.shuffle_buffer, seed=_drawn()).batch(
             train.batch_size, drop_remainder=True
         )
 
@@ -203,60 +227,16 @@ class TrainingData:
         return tf.cast(values, tf.int32) if values.dtype == tf.int64 else values
 
 
+def _drawn() -> tf.Tensor:
+    return tf.raw_ops.RandomUniformInt(
+        shape=tf.constant([], tf.int32),
+        minval=tf.constant(0, tf.int64),
+        maxval=tf.constant(1 << 40, tf.int64),
+    )
+
+
 def training_dataset(
     data_dir: Path, config: TrainerSections, start_step: int = 0
 ) -> tf.data.Dataset:
     """Infinite, repeatable batches; see `TrainingData`, which serves several starts."""
     return TrainingData(data_dir, config).dataset(start_step)
-
-
-@dataclass(frozen=True)
-class EvaluationQueries:
-    """The users of a split as of its start.
-
-    Attributes:
-      features: name -> `[U]` or `[U, n]`, padded with 0: the input of the query tower.
-      users: `[U]` raw keys as bytes.
-      targets: rows of the items of the split, for each user.
-      seen: distinct rows before the split, for each user.
-      seen_counts: how often each of `seen`.
-    """
-
-    features: dict[str, NDArray[Any]]
-    users: NDArray[Any]
-    targets: Ragged
-    seen: Ragged
-    seen_counts: Ragged
-
-    def __len__(self) -> int:
-        """U."""
-        return len(self.users)
-
-    def take(self, rows: NDArray[Any]) -> EvaluationQueries:
-        """The users of the given rows, in their order."""
-        features = {name: values[rows] for name, values in self.features.items()}
-        lists = (each.take(rows) for each in (self.targets, self.seen, self.seen_counts))
-        return EvaluationQueries(features, self.users[rows], *lists)
-
-
-def evaluation_queries(data_dir: Path, split: str) -> EvaluationQueries:
-    """Reads the queries of a split.
-
-    Args:
-      data_dir: finished preprocessing.
-      split: `validation` or `test`.
-
-    Raises:
-      LongtailError: the files are missing or damaged.
-    """
-    read: dict[str, Any] = {
-        **read_columns(example_files(Path(data_dir), split), evaluation_spec(Path(data_dir)))
-    }
-    users = read.pop("user")
-    targets, seen, counts = (read.pop(name) for name in ("targets", "seen", "seen_counts"))
-    features = {}
-    for name, values in read.items():
-        if isinstance(values, Ragged):
-            values = pad(values, int(np.diff(values.row_splits).max(initial=1)))
-        features[name] = values
-    return EvaluationQueries(features, users, targets, seen, counts)

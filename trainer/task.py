@@ -163,7 +163,9 @@ def train(
             _fit(
                 state, examples, distribution, period, periods, validation, [*in_order, *callbacks]
             )
-        except tf.errors.InvalidArgumentError as error:
+        except (tf.errors.InvalidArgumentError, tf.errors.UnknownError) as error:
+            if examples.failure is not None:
+                raise examples.failure from error
             raise LongtailFailure(
                 f"training failed at step {state.step}: {error.message}"
             ) from error

@@ -21,6 +21,7 @@ from preprocessing.config import DataSections
 from preprocessing.config_io import parse_config
 from preprocessing.progress import Stages
 from preprocessing.run import preprocess
+from trainer.example_blocks import ExampleBlocks
 
 pytestmark = pytest.mark.slow
 USERS, ITEMS, ROWS, KEPT = 40, 15, 900, 3
@@ -163,7 +164,12 @@ def account(
 
 
 def test_the_log_was_divided(made: Made) -> None:
-    assert len(list((made.data / "examples" / "train").iterdir())) > 2
+    files = sorted(str(path) for path in (made.data / "examples" / "train").iterdir())
+    assert len(files) > 2
+    blocks = ExampleBlocks(files, seed=1)
+    assert len(blocks) == len(made.train)
+    stored = tf.data.TFRecordDataset(files).as_numpy_iterator()
+    assert sorted(blocks.read(0, 0, len(blocks))) == sorted(stored)
 
 
 def test_rows_are_counted_once(made: Made) -> None:

@@ -20,6 +20,7 @@ import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
 
+from preprocessing import record_blocks
 from preprocessing.artifacts import write_manifest
 from preprocessing.config import AS_OF
 from preprocessing.config_io import parse_config
@@ -152,9 +153,11 @@ def write_data(data_dir: Path, seed: int = 0) -> None:
         directory = data_dir / "examples" / split
         directory.mkdir(parents=True)
         for part in range(2):
-            with tf.io.TFRecordWriter(str(directory / f"part-{part:05d}.tfrecord")) as writer:
+            path = str(directory / f"part-{part:05d}.tfrecord")
+            with tf.io.TFRecordWriter(path) as writer:
                 for row in rows[part::2]:
                     writer.write(row)
+            record_blocks.write(path, [len(row) for row in rows[part::2]])
     rows = np.arange(1, ITEMS + 1)
     counts = {"item": rows, "examples": examples[1:], "events": examples[1:]}
     counts |= {f"recent_{instant}": examples[1:] / 2 for instant in AS_OF}

@@ -11,11 +11,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from preprocessing import record_blocks
 from preprocessing.errors import LongtailError
 from tests.trainer.synthetic import FEATURES, PER_USER, USERS, refused_by
 from trainer.config import TrainerSections
-from trainer.examples_io import pad, read_columns, training_spec
-from trainer.input_fn import TrainingData, evaluation_queries, training_dataset
+from trainer.evaluation_queries import evaluation_queries
+from trainer.example_blocks import ExampleBlocks
+from trainer.examples_io import example_files, pad, read_columns, training_spec
+from trainer.input_fn import TrainingData, training_dataset
 from trainer.keras_gate import tf
 from trainer.retrieval import Ragged
 
@@ -74,6 +77,72 @@ def test_starting_at_a_step_gives_the_batches_from_there_on(
     for one, other in zip(whole[start:], resumed, strict=True):
         for name, values in one.items():
             np.testing.assert_array_equal(values, other[name])
+
+
+def test_a_stream_goes_on_from_its_place_and_through_the_epochs_without_a_refill(
+    data_dir: Path, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int, int]] = []
+    original = ExampleBlocks.read
+
+    def noted(self: ExampleBlocks, epoch: int, first: int, last: int) -> np.ndarray:
+        asked.append((epoch, first, last))
+        return original(self, epoch, first, last)
+
+    monkeypatch.setattr(ExampleBlocks, "read", noted)
+    # Windows of three batches of 32: half of the buffer. An epoch of 30 steps is ten of them.
+    config = configure(train={"batch_size": 32, "shuffle_buffer": 200})
+    take(training_dataset(data_dir, config, 47), 30)
+    # Step 47 is the third batch of window 5 of epoch 1.
+    windows = [(1 + w // 10, 96 * (w % 10), 96 * (w % 10) + 96) for w in range(5, 5 + len(asked))]
+    assert asked == windows
+    assert 11 <= len(asked) <= 11 + 5  # and what is made ready: 8 batches, and a window read ahead
+
+
+def test_a_window_reads_its_own_blocks_alone(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks, read = ExampleBlocks(example_files(data_dir, "train"), seed=3), []
+    original = ExampleBlocks._read_block
+
+    def noted(self: ExampleBlocks, block: int) -> list[bytes]:
+        read.append(block)
+        return original(self, block)
+
+    monkeypatch.setattr(ExampleBlocks, "_read_block", noted)
+    assert len(blocks) == EXAMPLES == 960  # two files of 480: 7 blocks of 64 and one of 32 each
+    whole = blocks.read(4, 0, 960)
+    assert sorted(read) == list(range(16))
+    stored = tf.data.TFRecordDataset(example_files(data_dir, "train")).as_numpy_iterator()
+    assert sorted(whole) == sorted(stored)
+    read.clear()
+    parts = [blocks.read(4, first, first + 96) for first in range(0, 960, 96)]
+    assert sorted(np.concatenate(parts)) == sorted(whole)
+    # Only a block on the border of two windows is read twice.
+    assert len(read) <= 16 + 9
+    assert [b for n, b in enumerate(read) if b not in read[:n]] == blocks._order.blocks.tolist()
+    again = ExampleBlocks(example_files(data_dir, "train"), seed=3)
+    assert (again.read(4, 288, 384) == parts[3]).all()
+    assert not (again.read(5, 288, 384) == parts[3]).all()
+
+
+@pytest.mark.parametrize("damage", ["absent", "of another file", "bits"])
+def test_blocks_that_do_not_fit_their_file_are_told(
+    data_copy: Path, configure: Configure, damage: str
+) -> None:
+    file = Path(example_files(data_copy, "train")[0])
+    listed = Path(record_blocks.path_of(str(file)))
+    if damage == "absent":
+        listed.unlink()
+    elif damage == "bits":
+        content = bytearray(file.read_bytes())
+        content[100] ^= 1
+        file.write_bytes(content)
+    else:
+        np.save(listed, np.load(listed) + np.array([0, *[1] * 8, 0]))
+    config = configure(train=STREAMED)
+    with pytest.raises((LongtailError, tf.errors.UnknownError), match="run preprocess again"):
+        take(training_dataset(data_copy, config), 30)
 
 
 def test_the_seed_decides(data_dir: Path, configure: Configure) -> None:
@@ -182,14 +251,16 @@ def test_evaluation_queries(data_dir: Path) -> None:
     assert (counts == 20).all()
 
 
-def test_queries_of_chosen_rows(data_dir: Path) -> None:
+def test_a_sample_of_the_queries_is_drawn_by_the_seed(data_dir: Path) -> None:
     queries = evaluation_queries(data_dir, "test")
-    some = queries.take(np.array([5, 2]))
-    assert some.users.tolist() == queries.users[[5, 2]].tolist()
-    splits = queries.seen.row_splits
-    expected = queries.seen.values[splits[5] : splits[6]]
-    np.testing.assert_array_equal(some.seen.values[: some.seen.row_splits[1]], expected)
-    np.testing.assert_array_equal(some.features["age"], queries.features["age"][[5, 2]])
+    some = evaluation_queries(data_dir, "test", max_users=5, seed=3)
+    rows = np.sort(np.random.default_rng(3).choice(USERS, 5, replace=False))
+    assert (len(some), some.available, queries.available) == (5, USERS, USERS)
+    assert some.users.tolist() == queries.users[rows].tolist()
+    np.testing.assert_array_equal(some.features["age"], queries.features["age"][rows])
+    expected = [queries.seen.values[slice(*queries.seen.row_splits[r : r + 2])] for r in rows]
+    np.testing.assert_array_equal(some.seen.values, np.concatenate(expected))
+    assert len(evaluation_queries(data_dir, "test", max_users=USERS, seed=3)) == USERS
 
 
 def test_empty_training_set_is_explained(data_copy: Path, configure: Configure) -> None:

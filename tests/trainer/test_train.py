@@ -209,7 +209,7 @@ def test_a_killed_process_goes_on_to_the_same_weights(
     process = subprocess.Popen(
         [*command, "--model-dir", str(killed)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 900
     while not (killed / "checkpoints" / "checkpoint").exists():
         assert process.poll() is None, "ended before its first checkpoint"
         assert time.monotonic() < deadline, "no checkpoint"
@@ -224,6 +224,18 @@ def test_a_killed_process_goes_on_to_the_same_weights(
     assert "going on at step" in said.export_text()
     run(config, data_dir, whole)
     assert_same_run(config, data_dir, killed, whole)
+
+
+def test_a_file_that_is_damaged_in_the_middle_of_a_stream_is_told(
+    data_copy: Path, configure: Configure, tmp_path: Path
+) -> None:
+    file = data_copy / "examples" / "train" / "part-00001.tfrecord"
+    content = bytearray(file.read_bytes())
+    content[-20] ^= 1
+    file.write_bytes(content)
+    config = configure(train={"shuffle_buffer": 200})
+    with pytest.raises(LongtailError, match=r"part-00001\.tfrecord is damaged, .*: run preprocess"):
+        train(config, data_copy, tmp_path, console=Console(quiet=True))
 
 
 def test_nan_ends_a_run_with_its_step_and_likely_causes(
