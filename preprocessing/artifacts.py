@@ -8,13 +8,14 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from preprocessing.errors import LongtailFailure
+from preprocessing.errors import LongtailError, LongtailFailure
 from preprocessing.sole_writer import sole_writer
 
 MANIFEST = "manifest.json"
@@ -61,6 +62,36 @@ def read_manifest(directory: Path) -> dict[str, Any] | None:
         return None
 
 
+def is_ours(directory: Path) -> bool:
+    """Whether a directory holds a manifest of Longtail's: ``manifest.json`` is a name that others use as well."""
+    manifest = read_manifest(directory)
+    return isinstance(manifest, dict) and {"fingerprint", "libraries"} <= manifest.keys()
+
+
+def require_replaceable(target: Path, ours: Callable[[Path], bool] = is_ours) -> None:
+    """Refuses to write an artifact where something lies that is none.
+
+    Args:
+      target: place of the artifact.
+      ours: whether a directory is one that may be replaced.
+
+    Raises:
+      LongtailError: a file is there, or a directory that is neither empty nor ours.
+    """
+    if not os.path.lexists(target):
+        return
+    if not target.is_dir():
+        raise LongtailError(
+            f"{target}: expected a folder to write, or none yet, received a file: name another place"
+        )
+    held = next(target.iterdir(), None)
+    if held is not None and not ours(target):
+        raise LongtailError(
+            f"{target}: expected an empty folder or one that Longtail wrote, received one with {held.name} and no "
+            f"{MANIFEST} of ours; nothing was touched: name another place, or move what is there"
+        )
+
+
 def is_current(directory: Path, wanted: str) -> bool:
     """Whether a finished artifact was made from the same configuration and inputs."""
     manifest = read_manifest(directory)
@@ -70,7 +101,7 @@ def is_current(directory: Path, wanted: str) -> bool:
 def write_text_atomically(path: Path, text: str) -> None:
     """Write a small file through a temporary sibling and a rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = _beside(path)
     try:
         temporary.write_text(text)
         os.replace(temporary, path)
@@ -81,21 +112,52 @@ def write_text_atomically(path: Path, text: str) -> None:
         ) from error
 
 
+def write_new(path: Path, content: bytes) -> None:
+    """Write a file that is whole or not there, and never in place of another.
+
+    Raises:
+      LongtailError: another process writes it.
+      LongtailFailure: a file is there, or the disk is full.
+    """
+    with sole_writer(path):
+        discard_leftovers(path)
+        temporary = _beside(path)
+        try:
+            temporary.write_bytes(content)
+            try:
+                os.link(temporary, path)
+            except OSError as error:
+                if error.errno == errno.EEXIST or os.path.lexists(path):
+                    raise
+                os.rename(temporary, path)  # a file system without links
+        except OSError as error:
+            raise LongtailFailure(
+                f"cannot write {path}: {error.strerror or error}; nothing was replaced"
+            ) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
-def whole_directory(target: Path) -> Iterator[Path]:
+def whole_directory(target: Path, ours: Callable[[Path], bool] = is_ours) -> Iterator[Path]:
     """A temporary sibling that takes the place of ``target`` if the block ends well, and is removed if not.
 
     Siblings that a killed run left behind are removed first; they can never be taken for the artifact.
 
+    Args:
+      target: place of the artifact; what lies there is replaced if it is ours, and else refused.
+      ours: whether a directory is one that may be replaced.
+
     Raises:
-      LongtailError: another process writes ``target``, see ``sole_writer``.
+      LongtailError: another process writes ``target``, see ``sole_writer``, or something else lies there.
       LongtailFailure: the disk is full or the place cannot be written.
     """
+    require_replaceable(target, ours)
     with contextlib.ExitStack() as held:
         try:
             held.enter_context(sole_writer(target))
             discard_leftovers(target)
-            temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+            temporary = _beside(target)
             temporary.mkdir()
         except OSError as error:
             raise LongtailFailure(
@@ -103,16 +165,19 @@ def whole_directory(target: Path) -> Iterator[Path]:
             ) from error
         try:
             yield temporary
+            require_replaceable(target, ours)  # the block may have taken hours
             if target.exists():
-                retired = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+                retired = _beside(target)
                 move_directory(target, retired, manifest_first=True)
                 move_directory(temporary, target)
                 shutil.rmtree(retired)
             else:
                 move_directory(temporary, target)
         except OSError as error:
+            at = error.filename
+            where = f" ({at})" if at and not str(at).startswith(str(temporary)) else ""
             raise LongtailFailure(
-                f"cannot write {target}: {error.strerror or error}; nothing was replaced"
+                f"cannot write {target}: {error.strerror or error}{where}; nothing was replaced"
             ) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -141,9 +206,18 @@ def move_directory(source: Path, target: Path, *, manifest_first: bool = False) 
 
 
 def discard_leftovers(target: Path) -> None:
-    """Remove the temporary siblings of ``target`` that a killed run left."""
-    for leftover in target.parent.glob(f".{target.name}.*.tmp"):
-        shutil.rmtree(leftover, ignore_errors=True)
+    """Remove the temporary siblings of ``target`` that a killed run left; names that only look alike stay."""
+    own = re.compile(re.escape(f".{target.name}.") + r"[0-9a-f]{8}\.tmp")
+    for leftover in target.parent.iterdir() if target.parent.is_dir() else ():
+        if own.fullmatch(leftover.name):
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
+
+
+def _beside(target: Path) -> Path:
+    return target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
 
 
 def write_manifest(directory: Path, wanted: str, content: dict[str, Any]) -> None:

@@ -27,6 +27,7 @@ from preprocessing.artifacts import (
     fingerprint,
     is_current,
     library_versions,
+    require_replaceable,
     whole_directory,
     write_manifest,
 )
@@ -112,11 +113,13 @@ def evaluate(
       The content of metrics.json; docs/artifacts.md says what it holds.
 
     Raises:
-      LongtailError: data or model are missing or do not fit each other.
+      LongtailError: data or model are missing or do not fit each other, or `output_dir` holds
+        something else.
     """
     stages = stages or Stages()
     data = finished_data(data_dir, config)
     trained = finished_model(model_dir, data)
+    require_replaceable(output_dir)  # before any work
     settings = config.model_dump(mode="json", include={"evaluate", "prior"})
     wanted = fingerprint(
         _FORMAT, config.name, config.seed, settings, data["fingerprint"], trained["fingerprint"]

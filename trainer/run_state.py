@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import re
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,22 +14,29 @@ from typing import Any
 from preprocessing.artifacts import (
     MANIFEST,
     discard_leftovers,
+    is_ours,
     whole_directory,
     write_text_atomically,
 )
+from preprocessing.errors import LongtailError
 from trainer.build import BEST_WEIGHTS
 from trainer.keras_gate import tf
 from trainer.model import RecallModel
 
 _MARKER = "run"
 """File with the fingerprint of the run that the checkpoints belong to."""
+_FINGERPRINT = re.compile(r"[0-9a-f]{16}")
 _OWN = ("checkpoints", "best", "logs", "history.json", MANIFEST, _MARKER)
 
 
 def claimed_by(model_dir: Path) -> str | None:
     """`training_fingerprint` of what is in the directory, finished or not; None of nothing."""
     marker = model_dir / _MARKER
-    return marker.read_text().strip() if marker.is_file() else None
+    try:
+        text = marker.read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return text if _FINGERPRINT.fullmatch(text) else None
 
 
 def steps_done(model_dir: Path) -> float:
@@ -38,9 +47,24 @@ def steps_done(model_dir: Path) -> float:
     return int(newest.rpartition("-")[2]) if newest else -1
 
 
+def is_model(model_dir: Path) -> bool:
+    """Whether a training wrote to the directory, finished or not."""
+    return is_ours(model_dir) or claimed_by(model_dir) is not None
+
+
 def claim(model_dir: Path, wanted: str) -> None:
-    """Removes what another run left in the directory; what a killed one left of this stays."""
+    """Removes what another run left in the directory; what a killed one left of this stays.
+
+    Raises:
+      LongtailError: the directory holds files of such names that no training of ours wrote.
+    """
     if claimed_by(model_dir) != wanted:
+        foreign = [name for name in _OWN if os.path.lexists(model_dir / name)]
+        if foreign and not is_model(model_dir):
+            raise LongtailError(
+                f"{model_dir}: expected a new folder or one that Longtail trained into, received one with "
+                f"{', '.join(foreign)} of somebody else; nothing was touched: name another place"
+            )
         for name in _OWN:
             path = model_dir / name
             if path.is_dir():
@@ -144,7 +168,9 @@ class RunState:
         if is_best:
             progress.best = progress.best if math.isnan(figure) else figure
             progress.best_step, progress.since_best = self.step, 0
-            with whole_directory(self.model_dir / BEST_WEIGHTS.parent) as best:
+            # The directory around it is claimed, so that what lies there is ours.
+            place = self.model_dir / BEST_WEIGHTS.parent
+            with whole_directory(place, ours=lambda _: True) as best:
                 self.model.weights_checkpoint().write(str(best / BEST_WEIGHTS.name))
         else:
             progress.since_best += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import shutil
@@ -17,6 +18,7 @@ from preprocessing.errors import LongtailFailure
 from trainer.build import load_model
 from trainer.config import TrainerSections
 from trainer.keras_gate import keras
+from trainer.run_state import is_model
 from trainer.task import train, training_fingerprint
 
 Json = dict[str, Any]
@@ -102,11 +104,14 @@ class Runs:
 
     def forget(self, config: TrainerSections) -> None:
         """Removes a trained model; its record stays."""
-        shutil.rmtree(self._models / self.key(config), ignore_errors=True)
+        _remove(self._models / self.key(config))
 
     def forget_all(self) -> None:
         """Removes every trained model, those of killed calls with other settings too."""
-        shutil.rmtree(self._models, ignore_errors=True)
+        for path in self._models.glob("*"):
+            _remove(path)
+        with contextlib.suppress(OSError):
+            self._models.rmdir()  # nothing else lies there
 
     def _complete(
         self, record: Json, config: TrainerSections, key: str, splits: tuple[str, ...]
@@ -146,6 +151,12 @@ class Runs:
             return loaded
         except (FileNotFoundError, json.JSONDecodeError):
             return {}
+
+
+def _remove(model_dir: Path) -> None:
+    """Only what a training wrote: ``models`` may be a folder of the user's as well."""
+    if is_model(model_dir):
+        shutil.rmtree(model_dir, ignore_errors=True)
 
 
 def _answers(record: Json, splits: tuple[str, ...]) -> bool:
