@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from preprocessing.features import Feature, FeatureList, Section, Side, checked_features
-from preprocessing.locations import COMPRESSED, is_folder
+from preprocessing.locations import COMPRESSED, is_folder, is_pattern
 from preprocessing.times import TimeUnit, check_format, iso_8601
 
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -73,15 +73,15 @@ class TableConfig(Section):
 
     @property
     def resolved_format(self) -> Format | None:
-        """The format, by the ending of the path where it is not given; None of a folder, whose files tell it."""
+        """The format, by the ending of the path where it is not given; None where the files tell it."""
         return self.format or format_of(self.path)
 
     @model_validator(mode="after")
     def _check(self) -> TableConfig:
-        if self.resolved_format is None and not is_folder(self.path):
+        if self.resolved_format is None and not is_folder(self.path) and not is_pattern(self.path):
             raise ValueError(
                 f"cannot tell the format of '{self.path}': expected an ending of {', '.join(_ENDINGS)}, a folder, "
-                "or 'format' to be set"
+                "a pattern, or 'format' to be set"
             )
         return self
 

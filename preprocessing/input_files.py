@@ -11,7 +11,6 @@ import bz2
 import fnmatch
 import gzip
 import os
-import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from preprocessing.errors import LongtailError
-from preprocessing.locations import COMPRESSED, is_remote
+from preprocessing.locations import COMPRESSED, is_pattern, is_remote
 
 _HIDDEN = ("_", ".")
 
@@ -123,7 +122,7 @@ def _expand(base: str, parts: list[str]) -> Iterator[str]:
         yield base
         return
     part, rest = parts[0], parts[1:]
-    if not re.search(r"[*?[]", part) or os.path.lexists(os.path.join(base, part)):
+    if not is_pattern(part) or os.path.lexists(os.path.join(base, part)):
         place = os.path.join(base, part)
         if os.path.lexists(place):
             yield from _expand(place, rest)

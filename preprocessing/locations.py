@@ -22,6 +22,11 @@ def is_remote(path: str) -> bool:
     return _URI.match(path) is not None
 
 
+def is_pattern(path: str) -> bool:
+    """Whether a path may mean several files."""
+    return re.search(r"[*?[]", path) is not None
+
+
 def is_folder(path: str) -> bool:
     """Whether a path is a folder of this machine."""
     return not is_remote(path) and Path(path).is_dir()

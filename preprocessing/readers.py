@@ -143,10 +143,11 @@ _READERS: dict[Format, Callable[[Unit, list[str], int, RowOutcomes], Iterator[Ro
 
 
 def _format(table: TableConfig, files: list[str]) -> Format:
-    """Of a folder the ending of its files counts, and of anything else its own."""
+    """Of a folder the ending of its files counts, and of anything else its own if it has one."""
     known = {format_of(path) for path in files}
-    by_files = known.pop() if len(known) == 1 and is_folder(table.path) else None
-    chosen = table.format or by_files or format_of(table.path)
+    by_files = known.pop() if len(known) == 1 else None
+    own = format_of(table.path)
+    chosen = table.format or ((by_files or own) if is_folder(table.path) else (own or by_files))
     if chosen is None:
         raise LongtailError(
             f"cannot tell the format of the files in {table.path} (e.g. {os.path.basename(files[0])}): set 'format'"

@@ -93,6 +93,14 @@ def test_a_folder_as_spark_writes_it_is_its_parts(tmp_path: Path, ending: str, n
     assert everything(TableConfig(path=str(folder)))[0] == [*ROWS, *ROWS]
 
 
+def test_a_pattern_is_of_the_format_of_its_files(tmp_path: Path) -> None:
+    for name in ("t-1.csv", "t-2.csv.gz", "u.parquet"):
+        write(tmp_path / name)
+    assert everything(TableConfig(path=str(tmp_path / "t-*")))[0] == [*ROWS, *ROWS]
+    with pytest.raises(LongtailError, match=r"cannot tell the format .*set 'format'"):
+        everything(TableConfig(path=str(tmp_path / "*")))
+
+
 def test_rows_have_their_numbers_within_the_file(tmp_path: Path) -> None:
     """Over row groups and batches."""
     path = tmp_path / "t.parquet"
