@@ -40,7 +40,7 @@ class TowerConfig(Section):
         None, description="popularity coordinate, default: none"
     )
     unknown_rate: Share = Field(
-        0.05,
+        0.01,
         description="probability of reading a value in training as if its key were unknown: ids, categories and words "
         "of both sides and of histories; what trains the rows that new users and new items read",
     )
