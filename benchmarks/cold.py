@@ -42,7 +42,6 @@ from trainer.config import TrainerSections
 from trainer.evaluate import SPLITS, read_split
 from trainer.examples_io import example_files
 from trainer.functional.metrics import Targets, hits, mean_over_users, recall_at_k
-from trainer.input_fn import evaluation_queries
 from trainer.item_table import ItemTable
 from trainer.retrieval import item_embeddings, query_embeddings, top_items
 from trainer.task import train
@@ -133,9 +132,8 @@ class Cold:
         model, k = load_model(config, self.data_dir, model_dir), config.evaluate.ks[-1]
         found: dict[str, Figures] = {}
         for name in SPLITS:
-            split = read_split(self.data_dir, name, len(self.items) - 1)
-            keys = evaluation_queries(self.data_dir, name).users
-            cold_user = np.array([held_out(bytes(key)) for key in keys])
+            split = read_split(config, self.data_dir, name, len(self.items) - 1)
+            cold_user = np.array([held_out(bytes(key)) for key in split.keys])
             targets = split.targets_of("new")
             items = item_embeddings(model, model.item_table, as_of=name)
             known = model.item_table.counts_events > 0
