@@ -100,6 +100,8 @@ class RecallModule(tf.Module):
         )
         self._rows = _row_table(parts.ids, scratch / "item_ids.txt")
         self.largest_k = min(parts.max_k, parts.index.num_items)
+        # As much as serving_default may give; a few queries may always ask for all that one may.
+        self.largest_answer = max(parts.max_batch * parts.k, 64 * parts.max_k)
 
     def signatures(self) -> dict[str, Any]:
         """The functions to save, by name of the signature."""
@@ -110,7 +112,7 @@ class RecallModule(tf.Module):
         search = {**query, "exclude": _IDS}
         return {
             "serving_default": _function(
-                lambda **inputs: self._recommend(inputs, self._call.parts.k), search
+                lambda **inputs: self._recommend(self._checked(inputs), self._call.parts.k), search
             ),
             "recommend": _function(self._recommend_k, {**search, "k": tf.TensorSpec([], tf.int32)}),
             "embed_query": _function(
@@ -121,10 +123,17 @@ class RecallModule(tf.Module):
         }
 
     def _recommend_k(self, *, k: Any, **inputs: Any) -> Tensors:
-        return self._recommend(inputs, checked_k(k, self.largest_k))
+        inputs, k = self._checked(inputs), checked_k(k, self.largest_k)
+        asked = k * tf.shape(inputs["exclude"])[0]
+        few = tf.debugging.Assert(
+            asked <= self.largest_answer,
+            [f"expected at most {self.largest_answer} items in all lists of an answer, received",
+             asked, ": send several requests"],
+        )  # fmt: skip
+        with tf.control_dependencies([few]):
+            return self._recommend(inputs, tf.identity(k))
 
     def _recommend(self, inputs: Tensors, k: Any) -> Tensors:
-        inputs = self._checked(inputs)
         excluded = self._rows_of(inputs["exclude"])
         return self._answer(self._embed_queries(inputs), excluded, k)
 

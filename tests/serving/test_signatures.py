@@ -210,6 +210,26 @@ def test_k_out_of_range(servable: Servable, k: int) -> None:
     assert e.value.http_status == 400
 
 
+def test_an_answer_holds_so_many_items(servable: Servable) -> None:
+    """Of 1,024 queries as many as serving_default gives, 20 each; 64,000 in any case (max_k 1,000)."""
+    for count, k, fits in (
+        (640, 100, True),
+        (641, 100, False),
+        (1024, 62, True),
+        (1024, 63, False),
+    ):
+        inputs = {name: np.repeat(values, count, axis=0) for name, values in query().items()}
+        inputs["k"] = np.array(k, np.int32)
+        if fits:
+            assert servable.run("recommend", inputs)["scores"].shape == (count, k)
+            continue
+        with pytest.raises(
+            StatusError, match="expected at most 64000 items in all lists"
+        ) as caught:
+            servable.run("recommend", inputs)
+        assert caught.value.http_status == 400
+
+
 def test_several_k(servable: Servable) -> None:
     with pytest.raises(StatusError, match="k: expected a single number"):
         servable.run("recommend", query(k=np.array([3, 4], np.int32)))
