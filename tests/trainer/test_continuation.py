@@ -83,7 +83,8 @@ def test_known_keys_keep_rows_and_accumulators_and_new_ones_start(
         else:
             # What it read until now: the one bucket of unknown keys, and not a row of its own chance.
             np.testing.assert_array_equal(ours[row], theirs[-1])
-            assert not np.array_equal(ours[row], initial[row])
+            # (The last row of all is drawn alike in either table.)
+            assert key == b"item-newer" or not np.array_equal(ours[row], initial[row])
             np.testing.assert_allclose(sums[row], config.train.initial_accumulator)
     assert moved > 40
     for row in (0, -1):  # padding, and the hashed bucket behind the keys
