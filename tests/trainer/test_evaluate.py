@@ -280,6 +280,21 @@ def test_unfinished_inputs(
     assert not (tmp_path / "evaluation").exists()
 
 
+def test_a_test_on_nobody_is_an_error(
+    work: tuple[TrainerSections, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, work_dir = work
+    whole = step.evaluation_queries
+
+    def nobody(data_dir: Path, split: str, *_: Any) -> Any:
+        return whole(data_dir, split, 0 if split == "test" else None)
+
+    monkeypatch.setattr(step, "evaluation_queries", nobody)
+    with pytest.raises(LongtailError, match=r"nobody of the split 'test' has a target"):
+        evaluate(config, work_dir / "data", work_dir / "model", tmp_path / "out", stages=silent())
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_module_runs(
     metrics: dict[str, Any],
     work: tuple[TrainerSections, Path],
