@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow.fs import LocalFileSystem
 
 from preprocessing.features import FeatureList
 
@@ -31,7 +32,7 @@ def items(parts: Sequence[Path], catalogue: pa.Table, features: FeatureList, out
             if feature.weights_name:
                 columns[feature.weights_name] = part[feature.weights_name]
         joined = pa.table(columns)
-        writer = writer or pq.ParquetWriter(out / "items.parquet", joined.schema)
+        writer = writer or _writer(out / "items.parquet", joined.schema)
         writer.write_table(joined)
         at += len(part)
     if writer is not None:
@@ -52,8 +53,19 @@ def pairs(parts: Path, out: Path) -> dict[int, int]:
         users = part["user"].to_numpy() + first
         first = int(users.max(initial=first - 1)) + 1
         part = part.set_column(0, "user", pa.array(users))
-        writer = writer or pq.ParquetWriter(out, part.schema)
+        writer = writer or _writer(out, part.schema)
         writer.write_table(part)
     if writer is not None:
         writer.close()
     return firsts
+
+
+def write_parquet(table: pa.Table, path: Path) -> None:
+    """Write a table to one file."""
+    with _writer(path, table.schema) as writer:
+        writer.write_table(table)
+
+
+def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """Without a file system Arrow takes a path with a colon, a blank or a ``%`` for a URI."""
+    return pq.ParquetWriter(path, schema, filesystem=LocalFileSystem())

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from preprocessing import (
     bigquery,
@@ -199,7 +198,7 @@ class _Run:
             if read is None:
                 raise LongtailError(f"{config.data.items.path} holds no items")
             table = catalogue.distinct(read, "item")
-        pq.write_table(table.select(["item"]), self._scratch / "keys.parquet")
+        joins.write_parquet(table.select(["item"]), self._scratch / "keys.parquet")
         return table
 
     def _users(self, partitions: int) -> dict[int, list[Piece]]:
@@ -238,7 +237,7 @@ class _Run:
 
     def _transform_items(self, items: pa.Table, train: LogStatistics) -> None:
         counts = train.item_table(len(items))
-        pq.write_table(counts, self._out / "item_counts.parquet")
+        joins.write_parquet(counts, self._out / "item_counts.parquet")
         events, features = counts["events"].to_numpy(), self._config.feature_list
         samples.write_items(self._out / "sample_items.json", items, events, features)
         singles = np.arange(len(items) + 1)

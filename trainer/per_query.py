@@ -128,6 +128,7 @@ def write_per_query(path: Path, rankings: Mapping[Key, PerQuery]) -> None:
     """One row a ranking and query; hits of lengths that were not ranked are null."""
     import pyarrow as pa
     import pyarrow.parquet as pq
+    from pyarrow.fs import LocalFileSystem
 
     lists = sorted({k for each in rankings.values() for k in each.lists})
     tables = []
@@ -147,7 +148,8 @@ def write_per_query(path: Path, rankings: Mapping[Key, PerQuery]) -> None:
                     pa.nulls(rows, pa.int32()) if counts is None else pa.array(counts, pa.int32())
                 )
         tables.append(pa.table(columns))
-    pq.write_table(pa.concat_tables(tables), path, compression="zstd")
+    local = LocalFileSystem()  # else Arrow takes a path with a colon for a URI
+    pq.write_table(pa.concat_tables(tables), path, compression="zstd", filesystem=local)
 
 
 def read_per_query(path: Path) -> Rankings:

@@ -19,6 +19,7 @@ from preprocessing.artifacts import (
     write_new,
 )
 from preprocessing.errors import LongtailError, LongtailFailure
+from trainer.run_state import claim
 
 
 def make(target: Path, name: str = "content") -> None:
@@ -67,6 +68,25 @@ def test_what_comes_while_an_artifact_is_made_is_refused_too(tmp_path: Path) -> 
     with pytest.raises(LongtailError, match="nothing was touched"):
         meanwhile()
     assert names(tmp_path) == ["data"] and names(target) == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("name", ["logs", "checkpoints", "run", "history.json"])
+def test_a_training_claims_no_folder_of_somebody_else(tmp_path: Path, name: str) -> None:
+    """Names like these are anybody's; a marker is one only if it holds a fingerprint."""
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(LongtailError, match=f"received one with {name} of somebody else"):
+        claim(tmp_path, "f" * 16)
+    assert names(tmp_path) == [name] and (tmp_path / name).read_text() == "mine"
+
+
+def test_a_training_takes_over_its_own_folder_and_leaves_other_names(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").touch()
+    claim(tmp_path, "a" * 16)
+    (tmp_path / "checkpoints").mkdir()
+    claim(tmp_path, "a" * 16)
+    assert names(tmp_path) == ["checkpoints", "run", "thesis.txt"]
+    claim(tmp_path, "b" * 16)
+    assert names(tmp_path) == ["run", "thesis.txt"]
 
 
 def test_a_file_in_the_place_is_refused(tmp_path: Path) -> None:
