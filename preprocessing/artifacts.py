@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from preprocessing.errors import LongtailError, LongtailFailure
+from preprocessing.locations import is_pattern
 from preprocessing.sole_writer import sole_writer
 
 MANIFEST = "manifest.json"
@@ -76,8 +77,14 @@ def require_replaceable(target: Path, ours: Callable[[Path], bool] = is_ours) ->
       ours: whether a directory is one that may be replaced.
 
     Raises:
-      LongtailError: a file is there, or a directory that is neither empty nor ours.
+      LongtailError: a file is there, or a directory that is neither empty nor ours, or the name is a pattern.
     """
+    if is_pattern(str(target)):
+        # Of the libraries it is the reader of checkpoints that does.
+        raise LongtailError(
+            f"{target}: expected a place to write without *, ? and [, which TensorFlow takes for a pattern when it "
+            "reads it again: name another place, e.g. --set work_dir=runs/shop"
+        )
     if not os.path.lexists(target):
         return
     if not target.is_dir():

@@ -48,21 +48,29 @@ def state(table: str) -> list[Any]:
 def _found(table: str) -> Any:
     client = _client()
     try:
-        return client.get_table(table)
+        found = client.get_table(table)
     except Exception as error:
         raise LongtailError(f"cannot read the BigQuery table {table}: {error}") from error
+    if found.num_rows is None:
+        raise LongtailError(
+            f"cannot read {table} of BigQuery: expected a table, received {found.table_type or 'a view'}: "
+            "write it to a table"
+        )
+    return found
 
 
 def read(table: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    """Stream the wanted columns through the storage API."""
+    """The wanted columns, page by page.
+
+    Raises:
+      LongtailError: the table cannot be reached or read.
+    """
     client = _client()
-    source = client.get_table(table)
-    selected = [field for field in source.schema if field.name in columns]
-    for batch in client.list_rows(source, selected_fields=selected).to_arrow_iterable():
-        yield (
-            batch.select(columns)
-            if hasattr(batch, "select")
-            else pa.RecordBatch.from_arrays(
-                [batch.column(batch.schema.get_field_index(c)) for c in columns], columns
-            )
-        )
+    try:
+        source = client.get_table(table)
+        selected = [field for field in source.schema if field.name in columns]
+        for batch in client.list_rows(source, selected_fields=selected).to_arrow_iterable():
+            arrays = [batch.column(batch.schema.get_field_index(name)) for name in columns]
+            yield pa.RecordBatch.from_arrays(arrays, columns)
+    except Exception as error:
+        raise LongtailError(f"cannot read the BigQuery table {table}: {error}") from error

@@ -15,6 +15,7 @@ from preprocessing.artifacts import (
     MANIFEST,
     discard_leftovers,
     is_ours,
+    require_replaceable,
     whole_directory,
     write_text_atomically,
 )
@@ -58,6 +59,7 @@ def claim(model_dir: Path, wanted: str) -> None:
     Raises:
       LongtailError: the directory holds files of such names that no training of ours wrote.
     """
+    require_replaceable(model_dir, ours=lambda _: True)
     if claimed_by(model_dir) != wanted:
         foreign = [name for name in _OWN if os.path.lexists(model_dir / name)]
         if foreign and not is_model(model_dir):
