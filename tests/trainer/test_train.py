@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -265,10 +266,13 @@ def test_validation_without_targets_keeps_the_last_weights(
 ) -> None:
     figures = dict.fromkeys(["recall@10/all"], float("nan"))
     monkeypatch.setattr(Validation, "figures", lambda *_: figures)
-    summary = run(configure(train={"patience": 1}), data_dir, tmp_path)
+    said = Console(record=True, file=io.StringIO(), width=200)
+    summary = train(configure(train={"patience": 1}), data_dir, tmp_path, console=said)
     assert summary["best"] is None
     assert summary["best_step"] == summary["steps"] == 60
     assert history(tmp_path)[0]["recall@10/all"] is None
+    printed = said.export_text()
+    assert "nobody has a target" in printed and "best so far" not in printed
 
 
 def test_validation_samples_users_and_modes(data_dir: Path, configure: Configure) -> None:
