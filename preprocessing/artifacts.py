@@ -79,11 +79,10 @@ def require_replaceable(target: Path, ours: Callable[[Path], bool] = is_ours) ->
     Raises:
       LongtailError: a file is there, or a directory that is neither empty nor ours, or the name is a pattern.
     """
-    if is_pattern(str(target)):
-        # Of the libraries it is the reader of checkpoints that does.
+    if is_pattern(str(target.absolute())):  # Beam makes paths absolute
         raise LongtailError(
-            f"{target}: expected a place to write without *, ? and [, which TensorFlow takes for a pattern when it "
-            "reads it again: name another place, e.g. --set work_dir=runs/shop"
+            f"{target.absolute()}: expected a place to write without *, ? and [, which TensorFlow and Beam take for a "
+            "pattern: name another place, e.g. --set work_dir=/tmp/shop"
         )
     if not os.path.lexists(target):
         return

@@ -89,12 +89,18 @@ def test_a_training_takes_over_its_own_folder_and_leaves_other_names(tmp_path: P
     assert names(tmp_path) == ["run", "thesis.txt"]
 
 
-def test_a_place_that_tensorflow_takes_for_a_pattern_is_refused(tmp_path: Path) -> None:
+def test_a_place_that_tensorflow_takes_for_a_pattern_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("d[1]", "d*", "d?"):
-        with pytest.raises(LongtailError, match="takes for a pattern"):
+        with pytest.raises(LongtailError, match="take for a pattern"):
             make(tmp_path / name / "data")
     make(tmp_path / "a b:c %20 #é" / "data")
     assert names(tmp_path) == ["a b:c %20 #é"]
+    (tmp_path / "[x]").mkdir()
+    monkeypatch.chdir(tmp_path / "[x]")
+    with pytest.raises(LongtailError, match="take for a pattern"):
+        make(Path("data"))
 
 
 def test_a_file_in_the_place_is_refused(tmp_path: Path) -> None:
