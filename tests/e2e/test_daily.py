@@ -58,7 +58,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     # What a kill between the final fit and its publication leaves: nothing is served by half.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rollout, "_publish", interrupted)
-        assert made.run(2, "--continue-from", str(made.root / "day-1")) == 1
+        assert made.run(2, "--continue-from", str(made.root / "day-1")) == 130  # as a shell says it
     assert made.state() == ([1], {"stable": 1})
     assert made.run(2, "--continue-from", str(made.root / "day-1")) == 0
     return made
