@@ -20,10 +20,11 @@ from pipelines import cli
 from pipelines.vertex import package, submit
 from preprocessing.artifacts import fingerprint
 from preprocessing.errors import LongtailError
+from preprocessing.finished import FORMAT
 
 VERTEX = {"project": "shop-1", "region": "europe-west4", "staging_bucket": "gs://staging/jobs"}
 WORK_DIR = "gs://shop-data/runs/shop"
-OTHER_DATA = {f"{WORK_DIR}/data/manifest.json": '{"settings": {"format": 2}}'}
+OTHER_DATA = {f"{WORK_DIR}/data/manifest.json": f'{{"settings": {{"format": {FORMAT}}}}}'}
 GPU = {"accelerator_type": "NVIDIA_L4", "accelerator_count": 2}
 
 
@@ -195,7 +196,7 @@ def test_a_dry_run_prints_the_request_and_asks_nobody(
             {},
             OTHER_DATA,
             {},
-            "data and features and histories and preprocess: run preprocess again",
+            "data and features and histories and preprocess and rewards as weights: run preprocess again",
         ),
         (VERTEX, {}, None, {"package": "nowhere.whl"}, "found no file nowhere.whl"),
         (VERTEX | {"staging_bucket": "bucket"}, {}, None, {}, "vertex.staging_bucket"),

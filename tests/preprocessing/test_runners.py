@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from google.auth.exceptions import DefaultCredentialsError
 from google.cloud import storage
 
 from preprocessing import locations
-from preprocessing.artifacts import MANIFEST, whole_directory
+from preprocessing.artifacts import MANIFEST, read_manifest, whole_directory
 from preprocessing.config import DataSections
 from preprocessing.config_io import parse_config
 from preprocessing.errors import LongtailError, LongtailFailure
@@ -202,8 +203,9 @@ def moves(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def write(directory: Path, text: str) -> None:
     (directory / "graph" / "empty").mkdir(parents=True)
-    for name in (MANIFEST, "a.txt", "graph/b.txt"):
+    for name in ("a.txt", "graph/b.txt"):
         (directory / name).write_text(text)
+    (directory / MANIFEST).write_text(json.dumps({"fingerprint": text, "libraries": {}}))
 
 
 def test_in_a_mounted_bucket_the_manifest_arrives_last(tmp_path: Path, moves: list[str]) -> None:
@@ -211,7 +213,9 @@ def test_in_a_mounted_bucket_the_manifest_arrives_last(tmp_path: Path, moves: li
     for text in ("old", "new"):
         with whole_directory(target) as out:
             write(out, text)
-    assert {p.read_text() for p in target.rglob("*") if p.is_file()} == {"new"}
+    files = [p for p in target.rglob("*") if p.is_file() and p.name != MANIFEST]
+    assert {p.read_text() for p in files} == {"new"}
+    assert (read_manifest(target) or {})["fingerprint"] == "new"
     assert (target / "graph" / "empty").is_dir()
     assert list(tmp_path.iterdir()) == [target]
     assert len(moves) == 9

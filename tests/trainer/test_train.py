@@ -22,7 +22,7 @@ from preprocessing.errors import LongtailError, LongtailFailure
 from preprocessing.sole_writer import sole_writer
 from tests.trainer.synthetic import make_config
 from trainer import task
-from trainer.build import load_model
+from trainer.build import build_model, load_model
 from trainer.config import TrainerSections
 from trainer.input_fn import TrainingData
 from trainer.keras_gate import tf
@@ -276,7 +276,7 @@ def test_validation_without_targets_keeps_the_last_weights(
 
 
 def test_validation_samples_users_and_modes(data_dir: Path, configure: Configure) -> None:
-    model = task.build_model(configure(), data_dir)
+    model = build_model(configure(), data_dir)
     few = configure(evaluate={"max_validation_users": 5}, train={"monitor": "recall@5/new"})
     figures = Validation(few, data_dir).figures(model)
     np.testing.assert_equal(Validation(few, data_dir).figures(model), figures)  # NaN equals NaN
@@ -296,11 +296,11 @@ def test_a_checkpoint_holds_the_progress(
     data_dir: Path, configure: Configure, tmp_path: Path
 ) -> None:
     config = configure()
-    state = RunState(task.build_model(config, data_dir), tmp_path, keep=2)
+    state = RunState(build_model(config, data_dir), tmp_path, keep=2)
     assert not state.restore()
     state.record({"step": 0}, 0.5, patience=3)
     assert not state.record({"step": 0}, 0.4, patience=3)
-    other = RunState(task.build_model(config, data_dir), tmp_path, keep=2)
+    other = RunState(build_model(config, data_dir), tmp_path, keep=2)
     assert other.restore()
     assert other.progress == state.progress
     assert (other.progress.best, other.progress.since_best) == (0.5, 1)
