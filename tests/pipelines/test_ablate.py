@@ -203,7 +203,14 @@ def test_the_files_are_written_and_no_model_is_kept(done: dict[str, Any], out: P
     assert json.loads((out / "ablation.json").read_text()) == done
     assert ElementTree.parse(out / "frontier.svg").getroot().tag.endswith("svg")
     text = (out / "ablation.md").read_text()
-    for told in (NO_CORRECTION, "popularity", "ALS (factors 4", "`longtail ablate`", "Correct in"):
+    for told in (
+        NO_CORRECTION,
+        "popularity",
+        "ALS (",
+        "factors 4",
+        "`longtail ablate`",
+        "Correct in",
+    ):
         assert told in text
     for name, arm in done["arms"].items():  # among the arms, then at beta 0 and at the tuned one
         assert text.count(f"| {name} | ") == 1 + len({0, arm["beta"]})

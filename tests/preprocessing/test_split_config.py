@@ -33,8 +33,10 @@ def test_configured_boundaries_keep_their_zone() -> None:
         validation_from="2023-11-27T00:00:00+09:00", test_from="2023-11-28T12:00:00+09:00"
     )
     bounds = boundaries(split, TimeHistogram())
-    assert describe(bounds) == {
+    assert bounds is not None
+    assert describe(bounds, split, bounds[1]) == {
         "validation_from": "2023-11-26T15:00:00", "test_from": "2023-11-28T03:00:00",
+        "until": "2023-11-28T03:00:00",
     }  # fmt: skip
 
 
