@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from preprocessing.errors import LongtailError, LongtailFailure
+from preprocessing.errors import LongtailError
+from serving.request_limits import MAX_BATCH, RequestLimits
 from serving.signature_inputs import K, columns, neutral_inputs
-from trainer.optional import require
-
-httpx = require("httpx", "serving")
+from serving.transport import ServingError as ServingError
+from serving.transport import Transport
 
 Recommendations = list[list[tuple[str, float]]]
 _RECOMMEND, _DEFAULT = "recommend", "serving_default"
 _RETRY_SECONDS = 0.2
-
-
-class ServingError(LongtailFailure):
-    """The server refused a request or did not answer; `status` is the HTTP status, 0 for none."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(f"HTTP {status}: {message}" if status else message)
-        self.status = status
-        self.message = message
 
 
 class RecallClient:
@@ -35,7 +27,13 @@ class RecallClient:
       base_url: such as `http://127.0.0.1:8501`.
       model: its name in the URL.
       version, label: which version answers, the newest by default; one of the two at most.
-      timeout: seconds for one call.
+      timeout: seconds for one request, with all its attempts.
+      retries: how often a request is sent again that the server has no place for (503; after the
+        seconds that it asks for) or that finds no server; never beyond `timeout`.
+      max_batch: most queries of one request; `recommend` splits what is more, and keeps to less
+        where the model takes less.
+
+    Raises: `LongtailError` for a version and a label, or a number that is too small.
     """
 
     def __init__(
@@ -46,15 +44,20 @@ class RecallClient:
         version: int | None = None,
         label: str | None = None,
         timeout: float = 10.0,
+        retries: int = 3,
+        max_batch: int = MAX_BATCH,
     ) -> None:
         if version is not None and label is not None:
             raise LongtailError(f"expected a version or a label, received {version} and {label!r}")
+        if max_batch < 1:
+            raise LongtailError(f"expected max_batch of at least 1, received {max_batch}")
         self._path = f"/v1/models/{quote(model, safe='')}"
         if version is not None:
             self._path += f"/versions/{version}"
         elif label is not None:
             self._path += f"/labels/{quote(label, safe='')}"
-        self._http = httpx.Client(base_url=base_url, timeout=timeout)
+        self._transport = Transport(base_url, timeout, retries)
+        self._limits = RequestLimits(max_batch)
         self._inputs: dict[str, dict[str, Any]] = {}
 
     def __enter__(self) -> RecallClient:
@@ -65,12 +68,14 @@ class RecallClient:
 
     def close(self) -> None:
         """Closes the connections."""
-        self._http.close()
+        self._transport.close()
 
     def recommend(
         self, queries: Sequence[Mapping[str, Any]], k: int | None = None
     ) -> Recommendations:
         """The best items for each query, best first, as (item id, score).
+
+        More queries than the model takes at once are asked in several requests.
 
         Args:
           queries: raw features by name; a value or, for `history`, `exclude` and other features
@@ -88,8 +93,19 @@ class RecallClient:
         infos = dict(self._signature_inputs(signature))
         infos.pop(K, None)
         inputs = columns(queries, infos)
-        if k is not None:
-            inputs[K] = k
+        answers: Recommendations = []
+        while (start := len(answers)) < len(queries):
+            rows = self._limits.rows(k)
+            part = {name: column[start : start + rows] for name, column in inputs.items()}
+            try:
+                answers += self._ask(signature, part if k is None else {**part, K: k})
+            except ServingError as error:
+                self._limits.learn(error.message)
+                if self._limits.rows(k) >= min(rows, len(queries) - start):
+                    raise  # for another reason
+        return answers
+
+    def _ask(self, signature: str, inputs: dict[str, Any]) -> Recommendations:
         outputs = self.predict(signature, inputs=inputs)
         return [
             # An empty id fills the row of a query that has fewer candidates than k.
@@ -120,7 +136,7 @@ class RecallClient:
             # NaN would be taken by the server and come back as a score.
             raise LongtailError(f"expected values that JSON can hold, received: {error}") from error
         try:
-            answer = self._call("POST", f"{self._path}:predict", body)
+            answer = self._transport.call("POST", f"{self._path}:predict", body)
         except ServingError:
             self._inputs.clear()  # a new version may have other inputs
             raise
@@ -128,12 +144,12 @@ class RecallClient:
 
     def status(self) -> list[dict[str, Any]]:
         """The versions with their states, such as AVAILABLE; raises `ServingError`."""
-        answer = self._call("GET", self._path)
+        answer = self._transport.call("GET", self._path)
         return list(answer["model_version_status"])
 
     def metadata(self) -> dict[str, Any]:
         """The signature definitions by name; raises `ServingError`."""
-        answer = self._call("GET", f"{self._path}/metadata")
+        answer = self._transport.call("GET", f"{self._path}/metadata")
         return dict(answer["metadata"]["signature_def"]["signature_def"])
 
     def wait_ready(self, timeout: float = 60.0) -> None:
@@ -142,9 +158,11 @@ class RecallClient:
         AVAILABLE is not enough: TF Serving says so of a model whose ops it does not have.
         """
         deadline = time.monotonic() + timeout
+        once = copy.copy(self)
+        once._transport = self._transport.without_retries()
         while True:
             try:
-                self.predict(inputs=neutral_inputs(self._signature_inputs(_DEFAULT)))
+                once.predict(inputs=neutral_inputs(once._signature_inputs(_DEFAULT)))
                 return
             except ServingError as error:
                 if time.monotonic() >= deadline:
@@ -161,20 +179,3 @@ class RecallClient:
                 raise LongtailError(f"expected one of the signatures {known}, received {signature}")
             self._inputs[signature] = signatures[signature]["inputs"]
         return self._inputs[signature]
-
-    def _call(self, method: str, path: str, body: bytes | None = None) -> Any:
-        headers = {"content-type": "application/json"} if body is not None else None
-        try:
-            response = self._http.request(method, path, content=body, headers=headers)
-        except httpx.HTTPError as error:
-            url = self._http.base_url
-            text = f"no answer from {url}: {error or type(error).__name__}; is the server running?"
-            raise ServingError(0, text) from error
-        try:
-            answer = response.json()
-        except ValueError:
-            answer = None
-        if response.status_code != 200 or not isinstance(answer, dict):
-            message = answer.get("error") if isinstance(answer, dict) else None
-            raise ServingError(response.status_code, str(message or response.text[:200]))
-        return answer

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from preprocessing.features import Section
+from serving.request_limits import MAX_BATCH
 from trainer.config import TrainerSections
 
 
@@ -50,7 +51,7 @@ class ExportConfig(Section):
         1_000, description="largest k that a request to recommend may ask for"
     )
     max_batch: Annotated[int, Field(ge=64)] = Field(
-        1_024, description="most queries or items that one request may hold"
+        MAX_BATCH, description="most queries or items that one request may hold"
     )
     scann: ScannConfig = ScannConfig()
     warmup_requests: Annotated[int, Field(ge=1, le=900)] = Field(

@@ -12,6 +12,7 @@ from preprocessing.catalogue import table_of
 from preprocessing.config import DataSections
 from preprocessing.features import FeatureList, Kind, Side
 from preprocessing.schema import raw_feature_spec
+from serving.request_limits import SEVERAL, too_many_examples
 from trainer.keras_gate import tf
 
 Tensors = dict[str, Any]
@@ -57,9 +58,8 @@ def checked(inputs: Tensors, max_batch: int) -> Tensors:
     )
     few = tf.debugging.Assert(
         sizes[0] <= max_batch,
-        [f"expected at most {max_batch} examples a request, received", sizes[0],
-         ": send several requests"],
-    )  # fmt: skip
+        [too_many_examples(max_batch), sizes[0], SEVERAL],
+    )
     finite = [
         tf.debugging.Assert(
             tf.reduce_all(tf.math.is_finite(x)),

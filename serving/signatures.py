@@ -20,6 +20,7 @@ from serving.inputs import (
     last_items,
     raw_features,
 )
+from serving.request_limits import SEVERAL, too_many_items
 from trainer.keras_gate import tf
 from trainer.popularity import COORDINATE
 
@@ -127,9 +128,8 @@ class RecallModule(tf.Module):
         asked = k * tf.shape(inputs["exclude"])[0]
         few = tf.debugging.Assert(
             asked <= self.largest_answer,
-            [f"expected at most {self.largest_answer} items in all lists of an answer, received",
-             asked, ": send several requests"],
-        )  # fmt: skip
+            [too_many_items(self.largest_answer), asked, SEVERAL],
+        )
         with tf.control_dependencies([few]):
             return self._recommend(inputs, tf.identity(k))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -83,13 +84,24 @@ def _save_echo(path: Path) -> Path:
 
 
 def _save_recall(path: Path) -> Path:
-    """Ten items i0 .. i9; item j scores 10 - j, and 100 more if the history holds it."""
+    """Ten items i0 .. i9; item j scores 10 - j, and 100 more if the history holds it.
+
+    It takes 5 queries at once, and 15 items in all lists of an answer, in the words of an export.
+    """
     module = tf.Module()
     items = tf.constant([f"i{j}" for j in range(10)])
     base = tf.constant([10.0 - j for j in range(10)])
 
     def search(history: tf.Tensor, exclude: tf.Tensor, age: tf.Tensor, k: Any) -> Any:
         tf.debugging.assert_non_negative(age)
+        rows = tf.shape(history)[0]
+        several = ": send several requests"
+        for asked, most, what in (
+            (rows, 5, "examples a request"),
+            (rows * k, 15, "items in all lists of an answer"),
+        ):
+            text = f"expected at most {most} {what}, received"
+            tf.debugging.Assert(asked <= most, [text, asked, several])
         seen = tf.reduce_any(history[:, :, None] == items, axis=1)
         banned = tf.reduce_any(exclude[:, :, None] == items, axis=1)
         scores = base + 100.0 * tf.cast(seen, FLOATS)
@@ -153,16 +165,25 @@ def call(app: FastAPI) -> Call:
     return lambda method, path, content=None: _request(app, method, path, content)
 
 
-@pytest.fixture(scope="session")
-def url(app: FastAPI) -> Iterator[str]:
-    """The address of the application behind a real socket."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+@contextlib.contextmanager
+def listening(app: FastAPI, port: int = 0) -> Iterator[str]:
+    """The address of an application behind a real socket."""
+    with socket.create_server(("127.0.0.1", port)) as listener:
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@pytest.fixture(scope="session")
+def url(app: FastAPI) -> Iterator[str]:
+    """The address of the application behind a real socket."""
+    with listening(app) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

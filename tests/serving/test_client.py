@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import httpx
 import pytest
+from fastapi import FastAPI
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preprocessing.errors import LongtailError
 from serving.client import RecallClient, ServingError
+from serving.limits import Load
 from serving.signature_inputs import columns, neutral_inputs
+from serving.status import StatusError
+from serving.transport import _retry_after
+from tests.serving.conftest import listening
 
 
 @pytest.fixture
@@ -62,6 +69,163 @@ def test_refusal_of_the_server(client: RecallClient) -> None:
     assert caught.value.exit_code == 1
 
 
+MANY = [{"age": n, "history": [f"i{n % 10}"], "exclude": ["i0"] * (n % 3)} for n in range(13)]
+
+
+@pytest.mark.parametrize(("k", "sizes"), [(None, [13, 5, 5, 3]), (5, [13, 5, 3, 3, 3, 3, 1])])
+def test_more_queries_than_the_model_takes_at_once(
+    client: RecallClient, k: int | None, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model takes 5 queries and 15 items; both limits are learned from what it says."""
+    one_by_one = [client.recommend([query], k)[0] for query in MANY]
+    asked: list[int] = []
+    predict = client.predict
+
+    def counted(signature: str, *, inputs: Any) -> Any:
+        asked.append(len(inputs["age"]))
+        return predict(signature, inputs=inputs)
+
+    monkeypatch.setattr(client, "predict", counted)
+    assert client.recommend(MANY, k) == one_by_one
+    assert asked == sizes
+    asked.clear()
+    assert client.recommend(MANY, k) == one_by_one
+    assert asked == [size for size in sizes if size <= (5 if k is None else 3)]
+
+
+def test_a_client_that_knows_what_the_model_takes(url: str) -> None:
+    with RecallClient(url, "recall", max_batch=4) as client:
+        assert client._limits.rows(None) == 4
+        assert len(client.recommend(MANY)) == 13
+        assert client._limits.rows(None) == 4  # no refusal told of 5
+    with pytest.raises(LongtailError, match="expected max_batch of at least 1, received 0"):
+        RecallClient(url, "recall", max_batch=0)
+
+
+def test_a_bad_query_of_a_later_request_is_named_before_anything_is_asked(
+    client: RecallClient,
+) -> None:
+    with pytest.raises(LongtailError, match="query 12: expected 1 numbers for age"):
+        client.recommend([*MANY[:12], {"age": [1, 2]}])
+    with pytest.raises(ServingError, match=r"HTTP 400: .*did not hold"):
+        client.recommend([*MANY, {"age": -1}])
+
+
+class Pauses(list[float]):
+    """Instead of sleeping: notes for how long, and does `then`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        self.then: Callable[[], Any] = lambda: None
+        monkeypatch.setattr("serving.transport.sleep", self._sleep)
+
+    def _sleep(self, seconds: float) -> None:
+        self.append(seconds)
+        self.then()
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> Pauses:
+    return Pauses(monkeypatch)
+
+
+@pytest.fixture
+def refuse(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Lets the server find so many times that its queue is full."""
+    left: list[int] = []
+
+    def check(load: Load) -> None:
+        if left:
+            left.pop()
+            raise StatusError("UNAVAILABLE", "predictions run or wait")
+
+    monkeypatch.setattr(Load, "check", check)
+    return lambda times: left.extend(range(times))
+
+
+def test_a_full_server_is_asked_again(
+    client: RecallClient, refuse: Callable[[int], None], pauses: Pauses
+) -> None:
+    refuse(3)
+    assert client.recommend([{"age": 1}], k=1) == [[("i0", 10.0)]]
+    # What the server asked for, 1 s, and half to all of .2, .4, .8 s.
+    assert len(pauses) == 3
+    assert all(0.1 * 2**n <= pause - 1.0 <= 0.2 * 2**n for n, pause in enumerate(pauses))
+
+
+def test_a_server_that_stays_full(url: str, refuse: Callable[[int], None], pauses: Pauses) -> None:
+    refuse(100)
+    for retries in (3, 0):
+        with RecallClient(url, "recall", retries=retries) as client:
+            pauses.clear()
+            with pytest.raises(
+                ServingError, match=r"HTTP 503: .*predictions run or wait"
+            ) as caught:
+                client.predict(inputs={})
+            assert (caught.value.status, caught.value.retry_after) == (503, 1.0)
+            assert len(pauses) == retries
+
+
+def test_no_pause_goes_beyond_the_timeout(
+    url: str, refuse: Callable[[int], None], pauses: Pauses
+) -> None:
+    refuse(100)
+    with (
+        RecallClient(url, "recall", timeout=1.0) as client,
+        pytest.raises(ServingError, match="HTTP 503"),
+    ):
+        client.predict(inputs={})
+    assert pauses == []
+
+
+def test_other_refusals_are_not_asked_again(client: RecallClient, pauses: Pauses) -> None:
+    with pytest.raises(ServingError, match="HTTP 400") as caught:
+        client.predict(inputs={})
+    assert caught.value.retry_after is None
+    with (
+        pytest.raises(ServingError, match="not ready after 0 s"),
+        RecallClient("http://127.0.0.1:1", "m") as nobody,
+    ):
+        nobody.wait_ready(0.0)  # it asks again by itself
+    assert pauses == []
+
+
+def test_a_server_that_starts_late(app: FastAPI, pauses: Pauses) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with contextlib.ExitStack() as stack:
+
+        def start() -> None:
+            if len(pauses) == 2:
+                stack.enter_context(listening(app, port))
+
+        pauses.then = start
+        client = stack.enter_context(RecallClient(f"http://127.0.0.1:{port}", "recall"))
+        assert client.recommend([{"age": 1}], k=1) == [[("i0", 10.0)]]
+    first, second = pauses
+    assert 0.1 <= first <= 0.2 <= second <= 0.4
+
+
+@pytest.mark.parametrize(
+    ("status", "header", "expected"),
+    [
+        (503, {"retry-after": "7"}, 7.0),
+        (503, {}, 0.0),  # TF Serving's
+        (503, {"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
+        (429, {"retry-after": "7"}, None),
+        (500, {}, None),
+    ],
+)
+def test_when_to_come_again(status: int, header: dict[str, str], expected: float | None) -> None:
+    assert _retry_after(httpx.Response(status, headers=header)) == expected
+
+
+@pytest.mark.parametrize("options", [{"retries": -1}, {"timeout": 0.0}, {"timeout": float("nan")}])
+def test_impossible_patience(options: dict[str, Any]) -> None:
+    with pytest.raises(LongtailError, match="expected a timeout above 0 s and no negative number"):
+        RecallClient("http://127.0.0.1:1", "m", **options)
+
+
 def test_predict_status_and_metadata(url: str) -> None:
     with RecallClient(url, "linear", version=1) as client:
         assert client.predict(instances=[[1, 1, 1, 1]]) == [[4.0, 4.0]]
@@ -87,13 +251,14 @@ def test_wait_ready_gives_the_last_error(url: str) -> None:
     assert "not ready after 0.3 s: Servable not found" in caught.value.message
 
 
-def test_no_server() -> None:
+def test_no_server(pauses: Pauses) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     client = RecallClient(f"http://127.0.0.1:{port}", "m")
     with client, pytest.raises(ServingError, match=r"no answer from .*; is the server") as caught:
         client.status()
     assert caught.value.status == 0
+    assert len(pauses) == 3
 
 
 def test_unknown_version_and_label(url: str) -> None:

@@ -14,6 +14,7 @@ from preprocessing.errors import LongtailError
 from preprocessing.features import FeatureList, Kind
 from serving.exact_index import ExactIndex
 from serving.inputs import first_texts, last_items, raw_features
+from serving.request_limits import RequestLimits
 from serving.sample_requests import no_exclusions, query_arrays, read_queries, unknown_query
 from serving.servable import Servable
 from serving.signatures import Parts, RecallModule
@@ -228,6 +229,10 @@ def test_an_answer_holds_so_many_items(servable: Servable) -> None:
         ) as caught:
             servable.run("recommend", inputs)
         assert caught.value.http_status == 400
+        limits = RequestLimits(2_000)  # a client understands it
+        limits.learn(str(caught.value))
+        assert limits.rows(k) == 64_000 // k
+        assert limits.rows(None) == 2_000
 
 
 def test_several_k(servable: Servable) -> None:
@@ -318,6 +323,9 @@ def test_a_request_holds_so_many_examples(servable: Servable, signature: str) ->
         with pytest.raises(StatusError, match="expected at most 1024 examples a request") as caught:
             servable.run(signature, inputs)
         assert caught.value.http_status == 400
+        limits = RequestLimits(2_000)
+        limits.learn(str(caught.value))
+        assert limits.rows(None) == limits.rows(10) == 1024
 
 
 @pytest.mark.parametrize(
