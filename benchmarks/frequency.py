@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 
-import preprocessing.quiet  # noqa: F401  before TensorFlow
 from preprocessing.artifacts import write_text_atomically
 from trainer.frequency import FrequencyEstimator
 from trainer.keras_gate import tf

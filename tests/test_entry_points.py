@@ -19,21 +19,33 @@ PROGRAMS = [
 ]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("program", PROGRAMS, ids=" ".join)
-def test_a_configuration_that_is_not_there_is_one_line(
-    root: Path, tmp_path: Path, program: list[str]
-) -> None:
+def run(root: Path, *program: str) -> subprocess.CompletedProcess[str]:
+    """The module with its arguments, in an environment that lets libraries talk."""
     chatty = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
-    done = subprocess.run(
-        [sys.executable, "-m", *program, str(tmp_path / "shop.yaml")],
+    return subprocess.run(
+        [sys.executable, "-m", *program],
         cwd=root,
         env=chatty,
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", PROGRAMS, ids=" ".join)
+def test_a_configuration_that_is_not_there_is_one_line(
+    root: Path, tmp_path: Path, program: list[str]
+) -> None:
+    done = run(root, *program, str(tmp_path / "shop.yaml"))
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         f"error: cannot read the configuration {tmp_path}/shop.yaml: No such file or directory\n"
     )
+
+
+@pytest.mark.slow
+def test_a_benchmark_talks_of_itself_alone(root: Path) -> None:
+    done = run(root, "benchmarks.serving_bodies", "--help")  # imports TensorFlow and TF-Transform
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: serving_bodies.py")
