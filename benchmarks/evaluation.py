@@ -16,8 +16,10 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.index_latency import embeddings
 from trainer.baselines.popularity import Popularity
@@ -32,7 +34,7 @@ SEEN = (50, 600)
 
 
 def ways(
-    queries: np.ndarray, items: np.ndarray, seen: Ragged, k: int
+    queries: NDArray[Any], items: NDArray[Any], seen: Ragged, k: int
 ) -> dict[str, Callable[[], object]]:
     """What is measured, by name: each ranks all users once."""
     layers = tfrs.layers.factorized_top_k
@@ -63,7 +65,7 @@ def ways(
     }
 
 
-def _product(parts: list[tf.Tensor], items: np.ndarray) -> Callable[[], object]:
+def _product(parts: list[tf.Tensor], items: NDArray[Any]) -> Callable[[], object]:
     """The scores alone, which nothing exact can do without."""
     table = tf.constant(np.ascontiguousarray(items.T))
     product = tf.function(lambda part: tf.matmul(part, table))

@@ -31,8 +31,8 @@ from preprocessing.artifacts import library_versions, write_text_atomically
 from preprocessing.run import preprocess
 from trainer.buckets import assign_buckets
 from trainer.continuation import Previous, carried_over
+from trainer.evaluation_queries import EvaluationQueries, evaluation_queries
 from trainer.functional.metrics import Targets
-from trainer.input_fn import EvaluationQueries, evaluation_queries
 from trainer.protocol import measure, new_targets, paired_difference
 from trainer.retrieval import item_embeddings, query_embeddings, top_items
 from trainer.task import train
@@ -89,7 +89,7 @@ class Trial:
         items = item_embeddings(model, model.item_table, as_of="test")
         ranked, _ = top_items(users, items, k, queries.seen, config.evaluate.batch_users)
         buckets = assign_buckets(model.item_table.counts_events, config.evaluate.bucket_shares)
-        found = measure(ranked, _targets(queries), buckets, [k])
+        found = measure(ranked.astype(np.int64), _targets(queries), buckets, [k])
         figures = {group: found.cells[group][f"recall@{k}"] for group in GROUPS}
         return {"figures": figures, "recall": found.recall}
 

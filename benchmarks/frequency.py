@@ -87,9 +87,11 @@ def of_seed(seed: int, learning_rate: float) -> dict[str, list[float]]:
         return FrequencyEstimator(buckets, hashes, learning_rate, initial_interval=100)
 
     several = {f"m={m}": estimator(BUCKETS // m, m) for m in HASHES} | {FREE: estimator(10**6, 1)}
-    read: dict[str, Callable[[Any], Any]] = {
-        name: lambda rows, e=e: tf.exp(e.log_probability(rows)) for name, e in several.items()
-    }
+
+    def probability(one: FrequencyEstimator) -> Callable[[Any], Any]:
+        return lambda rows: tf.exp(one.log_probability(rows))
+
+    read = {name: probability(one) for name, one in several.items()}
     errors = simulate(several, distinct, read, seed)
     one = estimator(BUCKETS // 4, 4)
     read = {

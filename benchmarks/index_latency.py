@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from serving.config import ScannConfig
 from serving.exact_index import ExactIndex
@@ -31,7 +32,7 @@ BATCHES = (1, 64)
 QUERIES = 256
 
 
-def embeddings(count: int, dim: int, centres: int, seed: int) -> np.ndarray:
+def embeddings(count: int, dim: int, centres: int, seed: int) -> NDArray[Any]:
     """Unit vectors [count, dim]; the share of a centre is about half of a vector's square length."""
     around = np.random.default_rng(7).normal(size=(centres, dim)).astype(np.float32)
     random = np.random.default_rng(seed)
@@ -41,7 +42,7 @@ def embeddings(count: int, dim: int, centres: int, seed: int) -> np.ndarray:
 
 
 def measure(
-    index: Index, items: np.ndarray, queries: np.ndarray, exact: np.ndarray
+    index: Index, items: NDArray[Any], queries: NDArray[Any], exact: NDArray[Any]
 ) -> dict[str, Any]:
     """Seconds to build, recall@k of the queries, milliseconds of a search by size of the batch."""
     k = exact.shape[1]

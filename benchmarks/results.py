@@ -77,7 +77,7 @@ def compared(evaluations: list[Path], mode: str, k: int) -> Json:
         recall.update({name: each.recall(buckets, k) for name, each in others.items()})
         means = [float(np.nanmean(one)) for one in seeds]
         for name, values in recall.items():
-            cell = {"recall": plain(np.nanmean(values)), "se": plain(standard_error(values))}
+            cell: Json = {"recall": plain(np.nanmean(values)), "se": plain(standard_error(values))}
             if name == "model":
                 cell["seeds"] = [round(one, 6) for one in means]
                 cell["deviation"] = round(stdev(means), 6) if len(means) > 1 else None
