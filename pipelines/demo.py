@@ -13,6 +13,7 @@ from pipelines import config as configuration
 from pipelines import embedded, local, shop
 from pipelines.config import Paths
 
+# A sample, and one of each thing: a final fit would preprocess, train and export a second time.
 QUICK = (
     "name=complete_journey_quick",
     "work_dir=runs/complete_journey_quick",
@@ -21,6 +22,10 @@ QUICK = (
     "evaluate.als.factors=[32]",
     "evaluate.als.regularization=[1.0]",
     "evaluate.als.alpha=[3.0]",
+    "evaluate.als.popularity_weight=[0.05]",
+    "evaluate.neighbours.weighting=[tfidf]",
+    "evaluate.neighbours.neighbours=[50]",
+    "train.final_fit=none",
 )
 _HOUSEHOLDS = 3
 _SHOWN = 8
