@@ -9,24 +9,27 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 
-from pipelines.config import Paths, RunConfig
+from pipelines.config import Paths
 from preprocessing.artifacts import fingerprint, read_manifest, write_text_atomically
 from preprocessing.errors import LongtailFailure
 from preprocessing.progress import Stages
+from serving.config import ServingSections
 from serving.export import ASSETS, DESCRIPTION, export, read_description
 from serving.export_dir import version_paths
 from serving.sample_requests import WARMUP_FILE
 
+Sections = TypeVar("Sections", bound=ServingSections)
 FINAL_FIT = "final_fit"
 """In longtail.json of a served version: of which evaluated one, how, and what either has learned."""
 
 
-def wanted(config: RunConfig, evaluated: str) -> str:
+def wanted(config: ServingSections, evaluated: str) -> str:
     """What the served version is found again by.
 
     Args:
@@ -46,7 +49,14 @@ def evaluated_model(version: Path) -> str:
     return str(made_from["model"])
 
 
-def fitting(config: RunConfig, paths: Paths) -> tuple[RunConfig, Paths]:
+def evaluated_export(version: Path) -> str | None:
+    """Fingerprint of the export that was judged: of a version itself, or the one that it was fitted from."""
+    said = read_description(version)
+    judged: str | None = said.get(FINAL_FIT, {}).get("evaluated", {}).get("export")
+    return judged or said.get("fingerprint")
+
+
+def fitting(config: Sections, paths: Paths) -> tuple[Sections, Paths]:
     """Configuration and places of the final fit that belongs to a run."""
     split = config.preprocess.split.model_copy(update={"held_out": "train"})
     train = {"continue_from": str(paths.work_dir)}
@@ -59,7 +69,15 @@ def fitting(config: RunConfig, paths: Paths) -> tuple[RunConfig, Paths]:
     return changed, Paths(paths.final, paths.name, paths.export_dir)
 
 
-def fitted(config: RunConfig, paths: Paths, evaluated: Path, console: Console) -> Path:
+def fitted(
+    config: ServingSections,
+    paths: Paths,
+    evaluated: Path,
+    console: Console,
+    *,
+    min_index_recall: float | None,
+    beam_options: Iterable[str] = (),
+) -> Path:
     """The version to serve in the place of a blessed one, with its figures and its blessing.
 
     Each of its steps is skipped where it is done, as those of a run are. It is not among the served versions yet.
@@ -69,6 +87,8 @@ def fitted(config: RunConfig, paths: Paths, evaluated: Path, console: Console) -
       paths: of the run.
       evaluated: the blessed candidate.
       console: for progress.
+      min_index_recall: of `gates`, which has to hold of the index that is served; None: not asked for.
+      beam_options: of the second preprocessing, which win over those of the configuration.
 
     Raises:
       LongtailError: the log holds nothing new, or is gone.
@@ -84,10 +104,10 @@ def fitted(config: RunConfig, paths: Paths, evaluated: Path, console: Console) -
         highlight=False,
     )
     changed, places = fitting(config, paths)
-    preprocess(changed, places.data, stages=Stages(console))
+    preprocess(changed, places.data, beam_options=beam_options, stages=Stages(console))
     train(changed, places.data, places.model, console=console)
     version = export(changed, places.data, places.model, places.candidate, console=console)
-    _check_index(config, version)
+    _check_index(version, min_index_recall)
     description = read_description(version)
     description[FINAL_FIT] = _account(config, paths, places, evaluated)
     text = json.dumps(description, indent=2, allow_nan=False) + "\n"
@@ -108,13 +128,15 @@ def forget(paths: Paths) -> None:
             folder.rmdir()  # nothing else lies there
 
 
-def _account(config: RunConfig, paths: Paths, places: Paths, evaluated: Path) -> dict[str, Any]:
+def _account(
+    config: ServingSections, paths: Paths, places: Paths, evaluated: Path
+) -> dict[str, Any]:
     """What was evaluated and what is served, each with what it has learned."""
     said = read_description(evaluated)
     account: dict[str, Any] = {
         "fingerprint": wanted(config, said["fingerprint"]),
         "how": config.train.final_fit,
-        "evaluated": {**said["made_from"], **_learned(paths)},
+        "evaluated": {"export": said["fingerprint"], **said["made_from"], **_learned(paths)},
         "served": _learned(places),
     }
     if config.train.final_fit == "continue":
@@ -135,9 +157,9 @@ def _learned(paths: Paths) -> dict[str, Any]:
     }
 
 
-def _check_index(config: RunConfig, version: Path) -> None:
+def _check_index(version: Path, least: float | None) -> None:
     """The gate of the index, which has to hold of the vectors that are served."""
-    recall, least = read_description(version)["index"].get("recall"), config.gates.min_index_recall
+    recall = read_description(version)["index"].get("recall")
     if recall is not None and least is not None and not recall >= least:
         raise LongtailFailure(
             f"not served: expected recall of the final fit's index against exact search of at least "

@@ -67,7 +67,9 @@ def roll_out(
             )
         _bless(paths, version, metrics, checks)
     if version.parent != paths.export:
-        version = _publish(paths, final_fit.fitted(config, paths, version, console))
+        recall = config.gates.min_index_recall
+        fitted = final_fit.fitted(config, paths, version, console, min_index_recall=recall)
+        version = _publish(paths, fitted)
         write_page(paths, metrics, version)
     with exclusive(paths.export):
         _move_label(paths, label, int(version.name), console)

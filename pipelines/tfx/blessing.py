@@ -32,6 +32,10 @@ CHECKS = "checks.json"
 """In the blessing: every gate, what it expected and what it received."""
 
 
+JUDGED = "current_model"
+"""Property of the blessing, TFX's name: URI of the model that was judged."""
+
+
 class Executor(evaluator.Executor):
     """Compares, and marks the blessing as TFX's Evaluator does.
 
@@ -107,10 +111,10 @@ def _mark(
     """What Pusher and the resolver of blessed models read."""
     value = constants.BLESSED_VALUE if good else constants.NOT_BLESSED_VALUE
     blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, value)
-    for of, name in ((model, "current"), (before, "baseline")):
+    for of, name in ((model, JUDGED), (before, "baseline_model")):
         if of is not None:
-            blessing.set_string_custom_property(f"{name}_model", of.uri)
-            blessing.set_int_custom_property(f"{name}_model_id", of.id)
+            blessing.set_string_custom_property(name, of.uri)
+            blessing.set_int_custom_property(f"{name}_id", of.id)
     name = constants.BLESSED_FILE_NAME if good else constants.NOT_BLESSED_FILE_NAME
     io_utils.write_string_file(f"{blessing.uri}/{name}", "")
 

@@ -37,13 +37,6 @@ def run(
     if submit and runner != "vertex":
         raise LongtailError(f"--submit expected --runner vertex, received --runner {runner}")
     require("tfx", "tfx")
-    if loaded.train.final_fit != "none":
-        console.print(
-            "  train.final_fit: a pipeline pushes the evaluated weights, which learn nothing of "
-            "validation and test; longtail run fits them (docs/daily.md)",
-            highlight=False,
-            soft_wrap=True,
-        )
     if here:
         from pipelines.tfx.local import run as run_here
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from tfx.utils import path_utils
 
+from pipelines.final_fit import evaluated_export
 from pipelines.gates import GatesConfig
 from pipelines.references import BLESSING, best_blessed
 from pipelines.tfx.artifacts import gather
@@ -18,7 +19,7 @@ from preprocessing.artifacts import write_text_atomically
 from preprocessing.errors import LongtailError, LongtailFailure
 from preprocessing.locations import mounted, reachable
 from serving.config import ServingSections
-from serving.export import ASSETS, read_description
+from serving.export import ASSETS
 from serving.export_dir import read_labels, withdrawn_versions
 from trainer.task import training_fingerprint
 
@@ -76,10 +77,9 @@ class Served:
           LongtailError: no pipeline pushed that version.
         """
         folder = reachable(self.directory)
-        model = read_description(reachable(path_utils.serving_model_path(blessed)))
-        made = model.get("fingerprint")
+        made = evaluated_export(reachable(path_utils.serving_model_path(blessed)))
         withdrawn = (folder / str(number) for number in withdrawn_versions(folder))
-        if all(read_description(path).get("fingerprint") != made for path in withdrawn):
+        if all(evaluated_export(path) != made for path in withdrawn):
             return blessed
         version = folder / str(read_labels(str(folder)).get(self.label))
         LOG.info("%s was rolled back: version %s is compared with instead", blessed, version.name)

@@ -1,4 +1,4 @@
-"""The pipeline: preprocess, look at the data, train, evaluate, try to serve, push."""
+"""The pipeline: preprocess, look at the data, train, evaluate, try to serve, fit what was held out, push."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from pipelines.tfx.curated_schema import CuratedSchema
 from pipelines.tfx.data_gate import DataGate
 from pipelines.tfx.earlier import Served
 from pipelines.tfx.evaluation import RecallEvaluation
+from pipelines.tfx.final_fit import FinalFit
 from pipelines.tfx.infra import InfraValidation
 from pipelines.tfx.preprocessing import Preprocessing
 from pipelines.tfx.pushing import WholePush
@@ -117,8 +118,17 @@ def create_pipeline(
         served=served,
         blessed_model=blessed.outputs["model"],
     )
+    fit = None
+    if config.train.final_fit != "none":
+        fit = FinalFit(
+            config,
+            model=trainer.outputs["model"],
+            model_blessing=verdict.outputs["blessing"],
+            served=served,
+            log=log.outputs["examples"] if log else None,
+        )
     pusher = components.Pusher(
-        model=trainer.outputs["model"],
+        model=fit.outputs["fitted_model"] if fit else trainer.outputs["model"],
         model_blessing=verdict.outputs["blessing"],
         infra_blessing=infra.outputs["blessing"],
         push_destination=pusher_pb2.PushDestination(
@@ -129,7 +139,7 @@ def create_pipeline(
     )
     nodes = [
         made, statistics, schema, anomalies, gate, blessed,
-        trainer, evaluation, infra, verdict, pusher,
+        trainer, evaluation, infra, verdict, *([fit] if fit else []), pusher,
     ]  # fmt: skip
     connection = metadata_path and metadata.sqlite_metadata_connection_config(metadata_path)
     return Pipeline(

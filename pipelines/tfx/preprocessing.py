@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tfx import types
 from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
@@ -16,6 +16,8 @@ from pipelines.tfx.sections import parse, sections_of
 from preprocessing.config import DataSections, TableConfig
 from preprocessing.locations import reachable
 from preprocessing.run import data_fingerprint, preprocess
+
+Sections = TypeVar("Sections", bound=DataSections)
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
@@ -31,7 +33,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         self._log_startup(input_dict, output_dict, exec_properties)
         config = parse(DataSections, exec_properties["config"])
         if input_dict.get("log"):
-            config = _reading(config, artifact_utils.get_single_uri(input_dict["log"]))
+            config = reading_log(config, artifact_utils.get_single_uri(input_dict["log"]))
         out = {name: artifact_utils.get_single_instance(a) for name, a in output_dict.items()}
         # Within what this execution owns: what a kill leaves is below no other artifact.
         item_table = reachable(out["item_table"].uri)
@@ -97,7 +99,7 @@ class Preprocessing(base_beam_component.BaseBeamComponent):
         )
 
 
-def _reading(config: DataSections, uri: str) -> DataSections:
+def reading_log(config: Sections, uri: str) -> Sections:
     """The configuration with the log of an Examples artifact."""
     log = TableConfig(path=f"{uri}/Split-*/*", format="tfrecord")
     return config.model_copy(update={"data": config.data.model_copy(update={"interactions": log})})

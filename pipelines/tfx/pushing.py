@@ -15,7 +15,7 @@ from tfx.utils import proto_utils
 
 from pipelines.references import BLESSING
 from pipelines.rollout import served_version
-from pipelines.tfx.blessing import CHECKS
+from pipelines.tfx.blessing import CHECKS, JUDGED
 from preprocessing.artifacts import move_directory, write_text_atomically
 from preprocessing.locations import reachable
 from preprocessing.sole_writer import sole_writer
@@ -71,10 +71,11 @@ class WholePush(executor.Executor):
         }  # fmt: skip
         super().Do(input_dict, output_dict, hidden_properties)
         for version in hidden.glob("*"):
-            blessing = reachable(artifact_utils.get_single_uri(input_dict["model_blessing"]))
+            blessed = artifact_utils.get_single_instance(input_dict["model_blessing"])
+            blessing = reachable(blessed.uri)
             record = {
                 "checks": json.loads((blessing / CHECKS).read_text()),
-                "model": artifact_utils.get_single_uri(input_dict["model"]),
+                "model": blessed.get_string_custom_property(JUDGED),  # not the one fitted from it
             }
             if (blessing / PER_QUERY).is_file():
                 shutil.copy(blessing / PER_QUERY, version / ASSETS / PER_QUERY)

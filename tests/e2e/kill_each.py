@@ -31,9 +31,14 @@ NODES = (
     "RecallEvaluation",
     "InfraValidation",
     "RecallGate",
+    "FinalFit",
     "Pusher",
 )
-_AT_WORK = {"Preprocessing": "/examples/train/", "Trainer": "/checkpoints/"}
+_AT_WORK = {
+    "Preprocessing": "/examples/train/",
+    "Trainer": "/checkpoints/",
+    "FinalFit": "/final/model/",
+}
 """In the path of a file whose appearance tells that a component is in the middle; default: any file."""
 _WRITES_NOTHING = "LatestBlessedModel"
 

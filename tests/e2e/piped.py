@@ -15,7 +15,12 @@ from serving.export import newest_version
 from serving.export_dir import read_labels
 from trainer.keras_gate import tf
 
-QUICK = ("train.max_epochs=2", "evaluate.baselines=[popularity]", "gates.k=10")
+QUICK = (
+    "train.max_epochs=2",
+    "train.final_fit=continue",
+    "evaluate.baselines=[popularity]",
+    "gates.k=10",
+)
 
 
 class Ended(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from pipelines.gates import GatesConfig
-from serving.export import newest_version
+from serving.export import newest_version, read_description
 
 pytest.importorskip("tfx")
 from google.protobuf import text_format
@@ -71,6 +71,21 @@ def test_the_pushed_version_serves_and_artifacts_are_tfx_s_own(work_dir: Path) -
     assert (artifact(work_dir, "RecallGate", "blessing") / "BLESSED").is_file()
 
 
+def test_what_is_pushed_has_learned_all_and_is_judged_by_its_evaluated_model(whole: Whole) -> None:
+    pushed = newest_version(whole.work_dir / "export" / "shop")
+    assert pushed is not None
+    said = read_description(pushed)
+    fit, table = said["final_fit"], artifact(whole.work_dir, "Preprocessing", "item_table")
+    data = json.loads((table / "manifest.json").read_text())
+    assert fit["evaluated"]["data"] == data["fingerprint"] != said["made_from"]["data"]
+    assert (
+        fit["evaluated"]["examples"] == data["counts"]["train_examples"] < fit["served"]["examples"]
+    )
+    assert (fit["served"]["before"], fit["evaluated"]["until"]) == (None, None)
+    record = json.loads((pushed / "assets.extra" / "blessing.json").read_text())
+    assert record["model"] == str(artifact(whole.work_dir, "Trainer", "model"))
+
+
 def test_a_second_run_takes_everything_from_the_cache_and_pushes_no_twin(
     work_dir: Path, shop_config: Path
 ) -> None:
@@ -80,8 +95,9 @@ def test_a_second_run_takes_everything_from_the_cache_and_pushes_no_twin(
     assert newest_version(work_dir / "export" / "shop") == before
     # Since the first run there is a blessed model, this very one, for which the gate asks anew.
     for node in kill_each.NODES:
-        if node not in ("LatestBlessedModel", "RecallGate", "Pusher"):
+        if node not in ("LatestBlessedModel", "RecallGate", "FinalFit", "Pusher"):
             assert f"{node} from the cache" in again.out
+    assert "the final fit is there already" in again.out
 
 
 def test_a_model_made_worse_is_neither_blessed_nor_pushed(
@@ -92,6 +108,7 @@ def test_a_model_made_worse_is_neither_blessed_nor_pushed(
     assert worse.code == 0, worse.err
     assert "gate not kept: recall@10/new overall against the blessed model" in worse.out
     assert newest_version(work_dir / "export" / "shop") == before
+    assert "nothing is fitted" in worse.out
     blessing = artifact(work_dir, "RecallGate", "blessing")
     assert (blessing / "NOT_BLESSED").is_file()
     failed = [c for c in json.loads((blessing / "checks.json").read_text()) if not c["passed"]]
