@@ -34,7 +34,6 @@ def config(work_dir: Path, **train: Any) -> RunConfig:
             {"name": "article", "side": "item", "kind": "id", "dim": 8},
         ],
         "train": {"learning_rate": 0.2, **train},
-        "gates": {"min_index_recall": 0.9},
     }
     return parse_config(document, RunConfig, "file.yaml")
 
@@ -117,7 +116,7 @@ def test_it_fits_after_the_evaluated_run_and_says_what_either_has_learned(
 ) -> None:
     (paths, candidate), done = evaluated, steps(1.0)
     given = config(paths.work_dir)
-    made = final_fit.fitted(given, paths, candidate, QUIET)
+    made = final_fit.fitted(given, paths, candidate, QUIET, min_index_recall=0.9)
     assert done == ["preprocess train", "train from day", "export"]
     assert made == paths.work_dir / "final" / "candidate" / "shop" / "1"
     said = json.loads((made / ASSETS / DESCRIPTION).read_text())
@@ -126,6 +125,7 @@ def test_it_fits_after_the_evaluated_run_and_says_what_either_has_learned(
         "how": "continue",
         "learning_rate": 0.002,
         "evaluated": {
+            "export": "export of evaluated",
             "data": "data of evaluated",
             "model": "evaluated",
             "examples": 85,
@@ -144,6 +144,7 @@ def test_it_fits_after_the_evaluated_run_and_says_what_either_has_learned(
     }
     # The figures beside it are of the evaluated model, by which later candidates are judged.
     assert final_fit.evaluated_model(made) == "evaluated"
+    assert final_fit.evaluated_export(made) == "export of evaluated"
     for name in ("metrics.json", "blessing.json", "per_query.parquet"):
         assert (made / ASSETS / name).is_file()
     assert not (tmp_path / "export").exists()  # published by the rollout, and in one rename
@@ -159,9 +160,9 @@ def test_none_serves_what_was_evaluated(
     evaluated: tuple[Paths, Path], steps: Callable[[float], list[str]]
 ) -> None:
     (paths, candidate), done = evaluated, steps(1.0)
-    assert final_fit.fitted(config(paths.work_dir, final_fit="none"), paths, candidate, QUIET) == (
-        candidate
-    )
+    given = config(paths.work_dir, final_fit="none")
+    made = final_fit.fitted(given, paths, candidate, QUIET, min_index_recall=0.9)
+    assert made == candidate and final_fit.evaluated_export(made) == "export of evaluated"
     assert not done and final_fit.evaluated_model(candidate) == "evaluated"
 
 
@@ -171,4 +172,4 @@ def test_the_gate_of_the_index_holds_of_what_is_served(
     paths, candidate = evaluated
     steps(0.89)
     with pytest.raises(LongtailFailure, match=r"not served: .* at least .*=0\.9, received 0\.890"):
-        final_fit.fitted(config(paths.work_dir), paths, candidate, QUIET)
+        final_fit.fitted(config(paths.work_dir), paths, candidate, QUIET, min_index_recall=0.9)
