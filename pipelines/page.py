@@ -13,7 +13,7 @@ from preprocessing.artifacts import write_text_atomically
 from serving.export import read_description
 from trainer.data_checks import ANOMALIES
 from trainer.evaluate import REPORT
-from trainer.report import render_html
+from trainer.report import read_plots, render_html
 
 GATES = "gates.json"
 """In the evaluation: the checks of the last judgement, passed or not, and of which evaluation."""
@@ -43,6 +43,7 @@ def write_page(paths: Paths, metrics: dict[str, Any], version: Path | None) -> N
         anomalies=_read(paths.statistics / ANOMALIES),
         checks=_checks(paths, metrics),
         served=description.get(FINAL_FIT),
+        drawn=read_plots(paths.evaluation),
     )
     write_text_atomically(paths.evaluation / REPORT, page)
 

@@ -48,7 +48,7 @@ from trainer.judge import Clock, headline, judge, long_tail_curve
 from trainer.model import RecallModel
 from trainer.per_query import PER_QUERY, Rankings, write_per_query
 from trainer.protocol import QuerySplit, csr_of
-from trainer.report import render_html, render_table
+from trainer.report import PLOTS, draw, render_html, render_table
 from trainer.retrieval import item_embeddings, query_embeddings, top_items, top_items_by_mode
 
 METRICS, REPORT = "metrics.json", "report.html"
@@ -145,7 +145,9 @@ def evaluate(
     with stages.stage("writing the report"), whole_directory(output_dir) as temporary:
         (temporary / METRICS).write_text(json.dumps(metrics, indent=1, allow_nan=False) + "\n")
         write_per_query(temporary / PER_QUERY, by_query)
-        (temporary / REPORT).write_text(render_html(metrics), encoding="utf-8")
+        drawn = draw(metrics)
+        (temporary / PLOTS).write_text(json.dumps(drawn) + "\n", encoding="utf-8")
+        (temporary / REPORT).write_text(render_html(metrics, drawn=drawn), encoding="utf-8")
         write_manifest(
             temporary, wanted, {"headline": metrics["headline"], "seconds": metrics["seconds"]}
         )

@@ -26,6 +26,8 @@ from trainer.plots import LABELS, present
 from trainer.tables import formatted, signed
 
 Json = dict[str, Any]
+PLOTS = "plots.json"
+"""In an evaluation: the plots of the report by name, drawn once and not at every change of the page."""
 
 
 def render_html(
@@ -35,6 +37,7 @@ def render_html(
     anomalies: Sequence[Mapping[str, str]] | None = None,
     checks: Sequence[Mapping[str, Any]] | None = None,
     served: Mapping[str, Any] | None = None,
+    drawn: Mapping[str, str] | None = None,
 ) -> str:
     """The report as one self-contained page.
 
@@ -46,6 +49,7 @@ def render_html(
       checks: of the gates before a rollout (name, expected, received, passed); None where the model
         was not judged.
       served: what the served weights learned beside the evaluated ones; None where they are the same.
+      drawn: what `draw` gave for these metrics; None: it is drawn now, which takes seconds.
 
     Raises:
       LongtailError: the extra `evaluation` is not installed.
@@ -55,16 +59,8 @@ def render_html(
         loader=jinja2.PackageLoader("trainer"), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    k, test = metrics["ks"][-1], metrics["splits"]["test"]
-    rankings, history = test["rankers"], metrics.get("history") or []
-    made = metrics.get("made", {})
-    drawn = {f"bars-{mode}": plots.recall_bars(rankings, mode, k) for mode in MODES}
-    drawn.update({f"frontier-{mode}": plots.frontier(rankings, mode, k) for mode in MODES})
-    drawn["long-tail"] = plots.long_tail(metrics["catalogue"], metrics["buckets"])
-    drawn.update({f"exposure-{mode}": plots.exposure_curve(rankings, mode) for mode in MODES})
-    if history:
-        monitor = made.get("config", {}).get("train", {}).get("monitor", f"recall@{k}/new")
-        drawn["history"] = plots.training_history(history, monitor)
+    test, made = metrics["splits"]["test"], metrics.get("made", {})
+    drawn = draw(metrics) if drawn is None else drawn
     html: str = environment.get_template("report.html.j2").render(
         name=metrics["name"],
         made={"at": "", "command": "", "fingerprint": "", **made},
@@ -72,7 +68,7 @@ def render_html(
         users_in_split=test.get("users_in_split", test["users"]),
         summary=summary(metrics),
         plots={name: markup.Markup(svg) for name, svg in drawn.items()},
-        has_history=bool(history),
+        has_history="history" in drawn,
         anomalies=anomalies,
         result_tables=[tables.result_table(metrics, "test", mode) for mode in MODES],
         validation_tables=[tables.result_table(metrics, "validation", mode) for mode in MODES],
@@ -81,7 +77,7 @@ def render_html(
             tables.difference_table(metrics, mode) for mode in MODES if test["model_minus"]
         ],
         bucket_table=tables.bucket_table(metrics),
-        exposure_table=tables.exposure_table(rankings),
+        exposure_table=tables.exposure_table(test["rankers"]),
         tuning_tables=tables.tuning_tables(metrics["tuning"]),
         index_table=tables.flat_table("Index against exact search.", index) if index else None,
         served_table=tables.flat_table(
@@ -99,6 +95,31 @@ def render_html(
         config=json.dumps(made.get("config", {}), indent=2),
     )
     return html
+
+
+def draw(metrics: Json) -> dict[str, str]:
+    """Every plot of the report by name, as SVG for the inside of an HTML page."""
+    k, rankings = metrics["ks"][-1], metrics["splits"]["test"]["rankers"]
+    drawn = {f"bars-{mode}": plots.recall_bars(rankings, mode, k) for mode in MODES}
+    drawn.update({f"frontier-{mode}": plots.frontier(rankings, mode, k) for mode in MODES})
+    drawn["long-tail"] = plots.long_tail(metrics["catalogue"], metrics["buckets"])
+    drawn.update({f"exposure-{mode}": plots.exposure_curve(rankings, mode) for mode in MODES})
+    if history := metrics.get("history"):
+        monitor = (
+            metrics.get("made", {})
+            .get("config", {})
+            .get("train", {})
+            .get("monitor", f"recall@{k}/new")
+        )
+        drawn["history"] = plots.training_history(history, monitor)
+    return drawn
+
+
+def read_plots(directory: Path) -> dict[str, str] | None:
+    """The plots of an evaluation; None where it has none."""
+    path = directory / PLOTS
+    found: dict[str, str] | None = json.loads(path.read_text()) if path.is_file() else None
+    return found
 
 
 def render_table(metrics: Json, split: str = "test") -> Table:

@@ -52,7 +52,7 @@ class Executor(evaluator.Executor):
         """See `RecallGate`."""
         from serving.export import read_description
         from trainer.evaluate import METRICS, REPORT
-        from trainer.report import render_html
+        from trainer.report import read_plots, render_html
 
         self._log_startup(input_dict, output_dict, exec_properties)
         gates = GatesConfig.model_validate_json(exec_properties["gates"])
@@ -88,7 +88,8 @@ class Executor(evaluator.Executor):
         found = [each.as_json() for each in checks]
         io_utils.write_string_file(f"{blessing.uri}/{CHECKS}", json.dumps(found, indent=1) + "\n")
         write_per_query(reachable(blessing.uri) / PER_QUERY, of_gates(candidate.by_query))
-        page = render_html(metrics, index, checks=found)
+        drawn = read_plots(reachable(evaluation))
+        page = render_html(metrics, index, checks=found, drawn=drawn)
         io_utils.write_string_file(f"{blessing.uri}/{REPORT}", page)
         _mark(blessing, is_blessed(checks), model, blessed)
 

@@ -96,8 +96,13 @@ def metrics(num_users: int = 6) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def html() -> str:
-    return report.render_html(metrics())
+def drawn() -> dict[str, str]:
+    return report.draw(metrics())
+
+
+@pytest.fixture(scope="module")
+def html(drawn: dict[str, str]) -> str:
+    return report.render_html(metrics(), drawn=drawn)
 
 
 class Page(HTMLParser):
@@ -172,7 +177,7 @@ def test_numbers_are_right_aligned(html: str) -> None:
     assert "n" in kinds and kinds <= {"n", "n bold"}
 
 
-def test_bold_is_what_leads_by_more_than_chance_and_nothing_else() -> None:
+def test_bold_is_what_leads_by_more_than_chance_and_nothing_else(drawn: dict[str, str]) -> None:
     content = metrics()
     test = content["splits"]["test"]
     # Whoever has the highest mean: bold only where the differences say so.
@@ -189,7 +194,7 @@ def test_bold_is_what_leads_by_more_than_chance_and_nothing_else() -> None:
         if cell["bold"]
     ]
     assert bold == [("ALS", "overall")]
-    page = report.render_html(content)
+    page = report.render_html(content, drawn=drawn)
     assert page.count('class="n bold"') == 1 + sum(
         tables.beyond_chance(cell)
         for modes in test["model_minus"].values()
@@ -205,7 +210,7 @@ def test_bold_is_what_leads_by_more_than_chance_and_nothing_else() -> None:
     ]
 
 
-def test_what_was_tried_for_baselines_is_told() -> None:
+def test_what_was_tried_for_baselines_is_told(drawn: dict[str, str]) -> None:
     content = metrics()
     content["tuning"]["tried"]["neighbours"] = [
         {"weighting": w, "neighbours": 50, "recall": r, "se": 0.01, "seconds": 1.0, "chosen": c}
@@ -216,7 +221,7 @@ def test_what_was_tried_for_baselines_is_told() -> None:
     assert neighbours["caption"] == "item neighbours: recall@4/new on validation."
     assert [row["cells"][0]["text"] for row in neighbours["rows"]] == ["tfidf", "cosine"]
     assert [row["chosen"] for row in neighbours["rows"]] == [True, False]
-    assert "Tuning of the baselines" in report.render_html(content)
+    assert "Tuning of the baselines" in report.render_html(content, drawn=drawn)
 
 
 def test_the_name_is_escaped(html: str) -> None:
@@ -224,18 +229,17 @@ def test_the_name_is_escaped(html: str) -> None:
     assert "<shop>" not in html
 
 
-def test_the_same_figures_give_the_same_page() -> None:
+def test_the_same_figures_give_the_same_page(drawn: dict[str, str]) -> None:
     content = metrics()
-    html = report.render_html(content)
-    assert html == report.render_html(copy.deepcopy(content))
+    assert report.draw(content) == drawn
+    html = report.render_html(content, drawn=drawn)
+    assert html == report.render_html(copy.deepcopy(content), drawn=drawn)
 
 
-def test_an_index_has_its_section(html: str) -> None:
+def test_an_index_has_its_section(html: str, drawn: dict[str, str]) -> None:
     assert "Index against exact search" not in html
-    content = metrics()
-    html = report.render_html(
-        content, {"kind": "scann", "recall": 0.9731, "latency_ms": {"p99": 2.75}}
-    )
+    figures = {"kind": "scann", "recall": 0.9731, "latency_ms": {"p99": 2.75}}
+    html = report.render_html(metrics(), figures, drawn=drawn)
     assert "Index against exact search" in html
     assert "0.9731" in html
     assert "latency ms / p99" in html
@@ -303,24 +307,24 @@ def test_a_report_is_written_again_from_its_figures(
     assert "metrics.json" in capsys.readouterr().err
 
 
-def test_oddities_of_the_data_are_explained() -> None:
+def test_oddities_of_the_data_are_explained(html: str, drawn: dict[str, str]) -> None:
     odd = {
         "feature": "<b>channel",
         "split": "test against train",
         "found": "fax (~12%)",
         "means": "new",
     }
-    page = report.render_html(metrics(), anomalies=[odd])
+    page = report.render_html(metrics(), anomalies=[odd], drawn=drawn)
     assert "&lt;b&gt;channel" in page and "fax (~12%)" in page and "Oddities of the data" in page
-    assert "None: presence" in report.render_html(metrics(), anomalies=[])
-    assert "Oddities" not in report.render_html(metrics())
+    assert "None: presence" in report.render_html(metrics(), anomalies=[], drawn=drawn)
+    assert "Oddities" not in html
 
 
-def test_gates_are_told_with_what_was_measured() -> None:
+def test_gates_are_told_with_what_was_measured(html: str, drawn: dict[str, str]) -> None:
     kept = {"name": "recall", "expected": "at least .1", "received": 0.25, "passed": True}
     failed = {"name": "tail", "expected": "at least .2", "received": None, "passed": False}
-    page = report.render_html(metrics(), checks=[kept])
+    page = report.render_html(metrics(), checks=[kept], drawn=drawn)
     assert "Blessed: every check is kept" in page and "0.2500" in page
-    page = report.render_html(metrics(), checks=[kept, failed])
+    page = report.render_html(metrics(), checks=[kept, failed], drawn=drawn)
     assert "Not blessed" in page and "not kept" in page
-    assert 'id="gates"' not in report.render_html(metrics())
+    assert 'id="gates"' not in html
