@@ -99,12 +99,14 @@ def run(config: RunConfig, paths: Paths, console: Console) -> dict[str, Any]:
       The metrics, the folder of the served version, and under ``seconds`` what each step took.
 
     Raises:
-      LongtailError: the input of a step is bad.
+      LongtailError: the input of a step is bad, or beside the served versions lies a file that is not ours.
       LongtailFailure: a gate refused the model; what was served is served on.
     """
     from pipelines.rollout import roll_out
+    from serving.labels import require_ours
 
     _check_continuation(config)
+    require_ours(paths.export)  # hours before the label moves
     seconds: dict[str, float] = {}
 
     def step(title: str, do: Callable[..., Any], *more: Any) -> Any:

@@ -34,7 +34,7 @@ from serving.export_dir import newest_version as newest_version
 from serving.export_dir import read_description as read_description
 from serving.index import Index
 from serving.inputs import item_key
-from serving.labels import refresh_models_config
+from serving.labels import Served, refresh_models_config, require_ours
 from serving.publish import exclusive, publish, staging
 from serving.sample_requests import (
     WARMUP_FILE,
@@ -99,7 +99,7 @@ def export(
 
     Raises:
       LongtailError: data or model are missing or do not fit each other; an optional package is
-        missing.
+        missing; see `require_ours`.
       LongtailFailure: the checks failed, or the disk is full; no version appeared.
     """
     data_dir, model_dir, export_dir = Path(data_dir), Path(model_dir), Path(export_dir)
@@ -111,6 +111,8 @@ def export(
     if current := _current(export_dir, wanted):
         stages.console.print(f"  export is current: {current}", highlight=False)
         return current
+    if Served.of(export_dir):
+        require_ours(export_dir)  # not only when the work is done
     started = time.perf_counter()
     with staging(export_dir) as out:
         try:

@@ -15,6 +15,7 @@ DESCRIPTION = "longtail.json"
 WITHDRAWN = os.path.join(ASSETS, "withdrawn")
 """File in a version that a rollback took out of service."""
 _LARGEST_VERSION = 2**63 - 1
+_MEND = "repair the file, or move it out of the folder"
 
 
 def version_paths(base_dir: str | os.PathLike[str]) -> dict[int, str]:
@@ -84,8 +85,10 @@ def read_labels(base_dir: str) -> dict[str, int]:
         return {}
     except (OSError, ValueError) as error:
         raise LongtailError(
-            f'{path}: expected JSON such as {{"stable": 3}}, received: {error}'
+            f'{path}: expected JSON such as {{"stable": 3}}, received: {error}; {_MEND}'
         ) from error
     if not isinstance(labels, dict) or any(type(v) is not int or v < 0 for v in labels.values()):
-        raise LongtailError(f'{path}: expected JSON such as {{"stable": 3}}, received {labels!r}')
+        raise LongtailError(
+            f'{path}: expected JSON such as {{"stable": 3}}, received {labels!r}; {_MEND}'
+        )
     return labels

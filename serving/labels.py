@@ -26,6 +26,30 @@ from serving.export_dir import (
 from serving.publish import exclusive
 
 MODELS_CONFIG = "models.config"
+_OURS = "# Written by Longtail anew with each export, label and rollback: what is edited here is lost.\n"
+"""First line of a `models.config` that may be replaced."""
+
+
+def require_ours(export_dir: Path) -> None:
+    """Refuses a folder of versions in which a label cannot be moved without a loss.
+
+    Raises:
+      LongtailError: `models.config` is not one that was written here, or `labels.json` holds no labels.
+    """
+    read_labels(str(export_dir))
+    path = Path(export_dir) / MODELS_CONFIG
+    if not os.path.lexists(path):
+        return
+    try:
+        ours = path.read_bytes().startswith(_OURS.encode())
+    except OSError:
+        ours = False
+    if not ours:
+        raise LongtailError(
+            f"{path}: expected none, or one that Longtail wrote (its first line says so), received another, which "
+            "was left as it is: move it out of this folder and start again; python -m serving.labels "
+            f"{export_dir} prints what to put into a file of your own"
+        )
 
 
 def move_label(export_dir: Path, label: str, version: int) -> None:
@@ -34,10 +58,11 @@ def move_label(export_dir: Path, label: str, version: int) -> None:
     A version that was withdrawn is taken back into service.
 
     Raises:
-      LongtailError: there is no such version.
+      LongtailError: there is no such version, or see `require_ours`; the label stays.
       LongtailFailure: the disk is full; the label stays.
     """
     with exclusive(export_dir):
+        require_ours(export_dir)
         paths = version_paths(export_dir)
         if version not in paths:
             raise LongtailError(
@@ -53,18 +78,29 @@ def move_label(export_dir: Path, label: str, version: int) -> None:
 
 
 def withdraw(export_dir: Path, version: int) -> None:
-    """Say of a version that nobody should be answered by it, unless by number or label."""
+    """Say of a version that nobody should be answered by it, unless by number or label.
+
+    Raises:
+      LongtailError: see `require_ours`.
+    """
     with exclusive(export_dir):
+        if Served.of(export_dir):
+            require_ours(export_dir)
         path = Path(version_paths(export_dir)[version])
         write_text_atomically(path / WITHDRAWN, "withdrawn by a rollback\n")
         refresh_models_config(export_dir)
 
 
 def refresh_models_config(export_dir: Path) -> None:
-    """Write `models.config` anew, where there are labels."""
+    """Write `models.config` anew, where there are labels.
+
+    Raises:
+      LongtailError: see `require_ours`.
+    """
     if served := Served.of(export_dir):
+        require_ours(export_dir)
         name = Path(export_dir).name
-        text = models_config(name, served, f"/models/{name}")
+        text = _OURS + models_config(name, served, f"/models/{name}")
         write_text_atomically(Path(export_dir) / MODELS_CONFIG, text)
 
 

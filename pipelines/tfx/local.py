@@ -19,6 +19,7 @@ from preprocessing.errors import LongtailError, LongtailFailure
 from preprocessing.sole_writer import sole_writer
 from serving.export import newest_version
 from serving.export_dir import read_labels
+from serving.labels import require_ours
 
 METADATA, LOG = "metadata.sqlite", "pipeline.log"
 
@@ -35,7 +36,8 @@ def run(config: RunConfig, paths: Paths, console: Console) -> Path | None:
       The version that was pushed, None where the model was refused.
 
     Raises:
-      LongtailError: a source does not exist, or another run is at work there.
+      LongtailError: a source does not exist, another run is at work there, or beside the pushed versions lies a file
+        that is not ours.
       LongtailFailure: a component failed; what was finished is kept.
     """
     datasets.fetch(config.data)
@@ -44,6 +46,7 @@ def run(config: RunConfig, paths: Paths, console: Console) -> Path | None:
     root.mkdir(parents=True, exist_ok=True)
     push.mkdir(parents=True, exist_ok=True)
     _require_readable(root / METADATA)
+    require_ours(push)
     before, labelled = newest_version(push), read_labels(str(push))
     pipeline = create_pipeline(
         config,

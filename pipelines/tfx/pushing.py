@@ -21,7 +21,7 @@ from preprocessing.locations import reachable
 from preprocessing.sole_writer import sole_writer
 from serving.export import ASSETS, newest_version, read_description
 from serving.export_dir import read_labels, withdrawn_versions
-from serving.labels import move_label
+from serving.labels import move_label, require_ours
 from serving.publish import exclusive
 from trainer.per_query import PER_QUERY
 
@@ -42,6 +42,7 @@ class WholePush(executor.Executor):
         destination = pusher_pb2.PushDestination()
         proto_utils.json_to_proto(exec_properties["push_destination"], destination)
         base = reachable(destination.filesystem.base_directory)
+        require_ours(base)  # before a version appears
         there = self._twin(input_dict, base)
         pushed = artifact_utils.get_single_instance(output_dict["pushed_model"])
         if there is not None:

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from pipelines import rollout
+from pipelines import local, rollout
 from pipelines.config import Paths, RunConfig
 from pipelines.references import BLESSING
-from preprocessing.errors import LongtailFailure
+from preprocessing.errors import LongtailError, LongtailFailure
 from serving.export import ASSETS
 from serving.export_dir import read_labels, version_paths
 from tests.pipelines.evidence import evidence, per_query
@@ -69,6 +69,18 @@ def test_a_served_version_keeps_what_the_next_is_compared_with(shop: Shop) -> No
     assert not any("blessed model" in name for name in shop.checks())
     assert shop.day(finds(9, 3)) == "2" and shop.label == 2
     assert "recall@100/new tail against the blessed model" in shop.checks()
+
+
+@pytest.mark.parametrize(("name", "text"), [("models.config", "# mine\n"), ("labels.json", "[]")])
+def test_a_run_refuses_what_it_could_not_write_before_it_reads_anything(
+    shop: Shop, name: str, text: str
+) -> None:
+    shop.paths.export.mkdir(parents=True)
+    (shop.paths.export / name).write_text(text)
+    with pytest.raises(LongtailError, match=f"{name}: expected"):
+        local.run(shop.config(), shop.paths, QUIET)  # whose sources do not exist
+    assert (shop.paths.export / name).read_text() == text
+    assert list(shop.root.iterdir()) == [shop.root / "export"]
 
 
 def test_an_evaluation_on_nobody_moves_no_label(shop: Shop) -> None:

@@ -57,6 +57,19 @@ def entries(directory: Path) -> list[str]:
     return sorted(os.listdir(directory)) if directory.exists() else []
 
 
+def test_a_models_config_of_somebody_else_is_told_before_the_work(
+    shop: RecallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "1").mkdir()
+    (tmp_path / "labels.json").write_text('{"stable": 1}')
+    (tmp_path / "models.config").write_text("# mine\n")
+    monkeypatch.setattr(step, "_Export", None)  # nothing of it is begun
+    with pytest.raises(LongtailError, match=r"models.config: expected none, or one"):
+        run(shop, tmp_path)
+    assert entries(tmp_path) == ["1", "labels.json", "models.config"]
+    assert (tmp_path / "models.config").read_text() == "# mine\n"
+
+
 def test_versions_rise_and_a_current_one_is_kept(shop: RecallData, tmp_path: Path) -> None:
     (tmp_path / "7").mkdir()  # of another tool: numbers go on from it
     (tmp_path / "notes").mkdir()

@@ -161,6 +161,55 @@ def test_a_label_moves_to_what_is_there_alone(export: Path) -> None:
     assert read_labels(str(export)) == {"stable": 2, "canary": 1}
 
 
+FOREIGN = 'model_config_list {\n  config { name: "mine" base_path: "/data/mine" }\n}\n'
+
+
+@pytest.mark.parametrize("foreign", [FOREIGN, "", None])
+def test_a_models_config_of_somebody_else_is_left_alone(export: Path, foreign: str | None) -> None:
+    """None: a folder of that name."""
+    path = export / MODELS_CONFIG
+    written = path.read_text()
+    path.unlink()
+    path.mkdir() if foreign is None else path.write_text(foreign)
+    for change in (
+        lambda: move_label(export, "stable", 1),
+        lambda: withdraw(export, 2),
+        lambda: refresh_models_config(export),
+    ):
+        with pytest.raises(LongtailError, match="expected none, or one that Longtail wrote"):
+            change()
+        assert read_labels(str(export)) == {"stable": 2} and withdrawn_versions(export) == set()
+        assert path.is_dir() if foreign is None else path.read_text() == foreign
+    path.rename(export / "mine.config")
+    move_label(export, "stable", 2)
+    assert path.read_text() == written
+
+
+def test_a_link_to_nothing_is_somebody_s(export: Path) -> None:
+    (export / MODELS_CONFIG).unlink()
+    (export / MODELS_CONFIG).symlink_to(export / "not mounted yet")
+    with pytest.raises(LongtailError, match="expected none, or one that Longtail wrote"):
+        move_label(export, "stable", 1)
+    assert (export / MODELS_CONFIG).is_symlink()
+
+
+def test_without_labels_a_models_config_is_nobody_s_business(export: Path) -> None:
+    (export / "labels.json").unlink()
+    (export / MODELS_CONFIG).write_text(FOREIGN)
+    withdraw(export, 2)
+    refresh_models_config(export)
+    assert (export / MODELS_CONFIG).read_text() == FOREIGN
+
+
+@pytest.mark.parametrize("foreign", ['["cat", "dog"]', '{"0": "cat"}', "cat\ndog\n"])
+def test_a_labels_json_of_somebody_else_is_left_alone(export: Path, foreign: str) -> None:
+    (export / "labels.json").write_text(foreign)
+    for change in (lambda: move_label(export, "stable", 1), lambda: withdraw(export, 2)):
+        with pytest.raises(LongtailError, match="repair the file, or move it out of the folder"):
+            change()
+    assert (export / "labels.json").read_text() == foreign and not withdrawn_versions(export)
+
+
 @pytest.mark.parametrize("dies_at", [1, 2])
 def test_a_move_that_dies_leaves_a_whole_label(
     export: Path, dies_at: int, monkeypatch: pytest.MonkeyPatch
@@ -217,7 +266,11 @@ def test_where_everything_is_withdrawn_the_newest_answers(export: Path) -> None:
 
 def test_the_command_prints_it(export: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(export), "--base-path", "/mnt/m"]) == 0
-    assert 'base_path: "/mnt/m"' in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert printed == models_config("m", Served([2], {"stable": 2}, {}), "/mnt/m")
+    (export / MODELS_CONFIG).write_text(printed)  # with a path of its own it is the user's
+    with pytest.raises(LongtailError, match="expected none, or one that Longtail wrote"):
+        move_label(export, "stable", 1)
     (export / "labels.json").unlink()
     assert main([str(export)]) == 2
     assert "expected labels in labels.json, received none" in capsys.readouterr().err

@@ -119,7 +119,9 @@ def test_no_label_and_no_withdrawal_is_lost(export: Path) -> None:
     assert served is not None
     assert served.versions == [2, 3, 9]
     text = (export / MODELS_CONFIG).read_text()
-    assert text == models_config(export.name, served, f"/models/{export.name}")
+    first, _, rest = text.partition("\n")
+    assert first.startswith("# Written by Longtail")
+    assert rest == models_config(export.name, served, f"/models/{export.name}")
     assert hidden(export) == []
 
 
