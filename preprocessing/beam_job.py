@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,12 @@ from preprocessing.columns import arrow_schema
 from preprocessing.config import DataSections
 from preprocessing.errors import LongtailError, LongtailFailure
 from preprocessing.features import Side
-from preprocessing.item_counts import LogStatistics, MergeStatistics
+from preprocessing.item_counts import LogStatistics
 from preprocessing.locations import shared
+from preprocessing.merging import Merge
 from preprocessing.mutual_information import MutualInformation
 from preprocessing.readers import Unit
-from preprocessing.row_outcomes import LOG, MergeOutcomes, RowOutcomes
+from preprocessing.row_outcomes import LOG, RowOutcomes
 from preprocessing.runners import Runner
 from preprocessing.schema import adapter_config, raw_feature_spec
 from preprocessing.shuffle import Group, Piece
@@ -177,14 +179,14 @@ class BeamJob:
     def _keep_statistics(self, statistics: beam.PCollection, path: str) -> None:
         _ = (
             statistics
-            | beam.CombineGlobally(MergeStatistics())
+            | beam.CombineGlobally(Merge(LogStatistics))
             | "Statistics" >> beam.ParDo(results.Keep(path))
         )
 
     def _keep_outcomes(self, outcomes: beam.PCollection, source: str, path: str) -> None:
         _ = (
             outcomes
-            | "Outcomes" >> beam.CombineGlobally(MergeOutcomes(source))
+            | "Outcomes" >> beam.CombineGlobally(Merge(partial(RowOutcomes, source)))
             | "Keep outcomes" >> beam.ParDo(results.Keep(path))
         )
 

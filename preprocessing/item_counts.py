@@ -7,11 +7,9 @@ spreads the sums over all items, once.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -98,29 +96,6 @@ class LogStatistics:
         for name, counts in other.item_counts.items():
             self.item_counts.setdefault(name, ItemCounts()).merge(counts)
         return self
-
-
-class MergeStatistics(beam.CombineFn):
-    """Sums the statistics of the workers."""
-
-    def create_accumulator(self) -> LogStatistics:
-        """Nothing counted."""
-        return LogStatistics()
-
-    def add_input(self, accumulator: LogStatistics, element: LogStatistics) -> LogStatistics:
-        """One worker's counts."""
-        return accumulator.merge(element)
-
-    def merge_accumulators(self, accumulators: Iterable[LogStatistics]) -> LogStatistics:
-        """Counts of several."""
-        merged = self.create_accumulator()
-        for accumulator in accumulators:
-            merged.merge(accumulator)
-        return merged
-
-    def extract_output(self, accumulator: LogStatistics) -> LogStatistics:
-        """The sums."""
-        return accumulator
 
 
 def _summed(

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -203,33 +202,6 @@ class RowOutcomes:
     def _count(counter: Counter[str], reason: str, number: int) -> None:
         if number:
             counter[reason] += number
-
-
-class MergeOutcomes(beam.CombineFn):
-    """Adds up the tallies of one source."""
-
-    def __init__(self, source: str) -> None:
-        super().__init__()
-        self._source = source
-
-    def create_accumulator(self) -> RowOutcomes:
-        """Nothing counted."""
-        return RowOutcomes(self._source)
-
-    def add_input(self, accumulator: RowOutcomes, element: RowOutcomes) -> RowOutcomes:
-        """One worker's tally."""
-        return accumulator.merge(element)
-
-    def merge_accumulators(self, accumulators: Iterable[RowOutcomes]) -> RowOutcomes:
-        """Tallies of several."""
-        merged = self.create_accumulator()
-        for accumulator in accumulators:
-            merged.merge(accumulator)
-        return merged
-
-    def extract_output(self, accumulator: RowOutcomes) -> RowOutcomes:
-        """The sums."""
-        return accumulator
 
 
 def readable(batch: pa.RecordBatch, at: NDArray[Any]) -> list[dict[str, Any]]:

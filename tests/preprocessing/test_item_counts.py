@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preprocessing import dropped_items, examples, workers
-from preprocessing.item_counts import ItemCounts, LogStatistics, MergeStatistics
+from preprocessing.item_counts import ItemCounts, LogStatistics
+from preprocessing.merging import Merge
 from tests.preprocessing.interactions import make_config, partition
 
 CATALOGUE = 10_000_000
@@ -60,7 +62,7 @@ def test_merged_counts_are_those_of_dense_arrays(parts: list[list[tuple[int, int
         statistics.append(LogStatistics())
         statistics[-1].count_items("plain", rows)
         statistics[-1].count_items("weighted", rows, weights / 4)
-    merge = MergeStatistics()
+    merge = Merge(LogStatistics)
     half = len(parts) // 2
     merged = merge.merge_accumulators(
         pickle.loads(pickle.dumps(_added(merge, each)))
@@ -100,7 +102,7 @@ def test_a_dropped_item_costs_a_bit(tmp_path: Path) -> None:
     assert not dropped_items.is_dropped(None, rows).any()
 
 
-def _added(merge: MergeStatistics, parts: list[LogStatistics]) -> LogStatistics:
+def _added(merge: Merge, parts: list[LogStatistics]) -> Any:
     accumulator = merge.create_accumulator()
     for part in parts:
         accumulator = merge.add_input(accumulator, part)
