@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,32 @@ from trainer.keras_gate import tf
 
 TOLERANCE = 1e-4
 """Between embeddings (of length 1) or scores of two runs of the same float32 graph."""
+
+
+def require_alike(
+    served: NDArray[Any], wanted: NDArray[Any], expected: str, name: Callable[[int], str]
+) -> float:
+    """The largest difference between vectors that should be the same, [N, D] with N > 0.
+
+    Args:
+      served: what the exported model answered.
+      wanted: what it should have answered.
+      expected: the start of the refusal.
+      name: says of a place in N what it holds.
+
+    Raises:
+      LongtailFailure: a vector differs by more than `TOLERANCE`; names the worst.
+    """
+    difference = np.abs(served - wanted).max(axis=1)
+    worst = int(difference.argmax())
+    fits = difference <= TOLERANCE  # NaN does not
+    if not fits.all():
+        raise LongtailFailure(
+            f"{expected} within {TOLERANCE}, received a difference of {difference[worst]:.2g} for "
+            f"{name(worst)}, and above that limit for {int((~fits).sum())} of {len(fits)}: "
+            "preprocess, train and export with one version of the code"
+        )
+    return float(difference[worst])
 
 
 def check_items(
@@ -50,17 +76,13 @@ def check_items(
         ]
     )
     held = index.vectors(tf.constant(items.rows, tf.int64)).numpy()
-    difference = np.abs(served - held).max(axis=1)
-    worst = int(difference.argmax())
-    if not difference[worst] <= TOLERANCE:  # NaN is refused, too
-        raise LongtailFailure(
-            "expected embed_item to give what the index holds of an item within "
-            f"{TOLERANCE}, received a difference of {difference[worst]:.2g} for item "
-            f"{ids[items.rows[worst]].decode(errors='replace')!r}, row {items.rows[worst]}, and above that limit for "
-            f"{int((~(difference <= TOLERANCE)).sum())} of {len(held)} items: preprocess, train and "
-            "export with one version of the code"
-        )
-    return {"items": len(held), "item_difference": float(difference[worst])}
+
+    def name(at: int) -> str:
+        row = items.rows[at]
+        return f"item {ids[row].decode(errors='replace')!r}, row {row}"
+
+    expected = "expected embed_item to give what the index holds of an item"
+    return {"items": len(held), "item_difference": require_alike(served, held, expected, name)}
 
 
 def check_scores(

@@ -21,6 +21,7 @@ from serving import export_check, signatures
 from serving.export import export, main, read_description
 from serving.sample_requests import item_arrays, query_arrays, read_items, read_queries
 from serving.servable import Servable
+from serving.vector_check import require_alike
 from tests.serving.recall_data import (
     FEATURES,
     HISTORY,
@@ -242,6 +243,16 @@ def test_too_low_a_recall_exports_nothing(shop: RecallData, tmp_path: Path) -> N
     ):
         run(shop, tmp_path, "export.index=scann", "export.scann.min_recall=1", *coarse)
     assert entries(tmp_path) == []
+
+
+def test_the_worst_vector_is_named_and_all_that_differ_are_counted() -> None:
+    served, wanted = np.zeros([4, 2]), np.zeros([4, 2])
+    served[:, 1] = [1e-5, 0.5, np.nan, 0]
+    with pytest.raises(
+        LongtailFailure, match=r"of nan for place 2, .* limit for 2 of 4: preprocess"
+    ):
+        require_alike(served, wanted, "expected the same", lambda at: f"place {at}")
+    assert require_alike(served[[0, 3]], wanted[:2], "", str) == 1e-5
 
 
 def test_train_serve_skew_exports_nothing(
