@@ -24,7 +24,7 @@ MODES = ("new", "all")
 """How results are divided: by group of targets and by mode, see `protocol`."""
 HEAD, TORSO, TAIL, UNSEEN = range(4)
 PADDING = -1
-"""Bucket of row 0: none (`metrics.per_bucket` leaves negative buckets out)."""
+"""Bucket of row 0: none ; no target is in it."""
 
 
 @dataclass(frozen=True)

@@ -233,10 +233,3 @@ def _drawn() -> tf.Tensor:
         minval=tf.constant(0, tf.int64),
         maxval=tf.constant(1 << 40, tf.int64),
     )
-
-
-def training_dataset(
-    data_dir: Path, config: TrainerSections, start_step: int = 0
-) -> tf.data.Dataset:
-    """Infinite, repeatable batches; see `TrainingData`, which serves several starts."""
-    return TrainingData(data_dir, config).dataset(start_step)

@@ -18,7 +18,7 @@ from trainer.config import TrainerSections
 from trainer.evaluation_queries import evaluation_queries
 from trainer.example_blocks import ExampleBlocks
 from trainer.examples_io import example_files, pad, read_columns, training_spec
-from trainer.input_fn import TrainingData, training_dataset
+from trainer.input_fn import TrainingData
 from trainer.keras_gate import tf
 from trainer.retrieval import Ragged
 
@@ -72,8 +72,8 @@ def test_starting_at_a_step_gives_the_batches_from_there_on(
     data_dir: Path, configure: Configure, train: dict[str, int], start: int
 ) -> None:
     config = configure(train=train)
-    whole = take(training_dataset(data_dir, config), 65)
-    resumed = take(training_dataset(data_dir, config, start), 65 - start)
+    whole = take(TrainingData(data_dir, config).dataset(0), 65)
+    resumed = take(TrainingData(data_dir, config).dataset(start), 65 - start)
     for one, other in zip(whole[start:], resumed, strict=True):
         for name, values in one.items():
             np.testing.assert_array_equal(values, other[name])
@@ -92,7 +92,7 @@ def test_a_stream_goes_on_from_its_place_and_through_the_epochs_without_a_refill
     monkeypatch.setattr(ExampleBlocks, "read", noted)
     # Windows of three batches of 32: half of the buffer. An epoch of 30 steps is ten of them.
     config = configure(train={"batch_size": 32, "shuffle_buffer": 200})
-    take(training_dataset(data_dir, config, 47), 30)
+    take(TrainingData(data_dir, config).dataset(47), 30)
     # Step 47 is the third batch of window 5 of epoch 1.
     windows = [(1 + w // 10, 96 * (w % 10), 96 * (w % 10) + 96) for w in range(5, 5 + len(asked))]
     assert asked == windows
@@ -142,17 +142,17 @@ def test_blocks_that_do_not_fit_their_file_are_told(
         np.save(listed, np.load(listed) + np.array([0, *[1] * 8, 0]))
     config = configure(train=STREAMED)
     with pytest.raises((LongtailError, tf.errors.UnknownError), match="run preprocess again"):
-        take(training_dataset(data_copy, config), 30)
+        take(TrainingData(data_copy, config).dataset(0), 30)
 
 
 def test_the_seed_decides(data_dir: Path, configure: Configure) -> None:
     config = configure()
     other = config.model_copy(update={"seed": 8})
-    assert keys(take(training_dataset(data_dir, config), 5)) == keys(
-        take(training_dataset(data_dir, config), 5)
+    assert keys(take(TrainingData(data_dir, config).dataset(0), 5)) == keys(
+        take(TrainingData(data_dir, config).dataset(0), 5)
     )
-    assert keys(take(training_dataset(data_dir, config), 5)) != keys(
-        take(training_dataset(data_dir, other), 5)
+    assert keys(take(TrainingData(data_dir, config).dataset(0), 5)) != keys(
+        take(TrainingData(data_dir, other).dataset(0), 5)
     )
 
 
@@ -160,13 +160,13 @@ def test_the_seed_decides(data_dir: Path, configure: Configure) -> None:
 def test_batches_are_dense_and_narrow(
     data_dir: Path, configure: Configure, train: dict[str, int]
 ) -> None:
-    spec = training_dataset(data_dir, configure(train=train)).element_spec
+    spec = TrainingData(data_dir, configure(train=train)).dataset(0).element_spec
     names = {"user_key", "segment", "age", "hour", "history", "item", "reward", "user_row"}
     assert set(spec) == names
     assert spec["history"].dtype == spec["item"].dtype == spec["hour"].dtype == tf.int32
     assert spec["user_row"].dtype == tf.int32
     assert spec["age"].dtype == spec["reward"].dtype == tf.float32
-    (batch,) = take(training_dataset(data_dir, configure(train=train)), 1)
+    (batch,) = take(TrainingData(data_dir, configure(train=train)).dataset(0), 1)
     assert batch["history"].shape == (32, 8)
     assert batch["item"].shape == (32,)
 
@@ -186,7 +186,7 @@ def test_without_sequences_there_is_no_history(
     kept = [feature for feature in config.features if feature.kind.value != "sequence"]
     assert len(kept) == len(FEATURES) - 2
     bare = config.model_copy(update={"features": kept})
-    assert "history" not in training_dataset(data_dir, bare).element_spec
+    assert "history" not in TrainingData(data_dir, bare).dataset(0).element_spec
 
 
 @pytest.mark.parametrize("train", [IN_MEMORY, STREAMED])
@@ -195,7 +195,7 @@ def test_an_example_names_its_user_among_the_pairs_of_training(
 ) -> None:
     table = pq.read_table(data_dir / "user_items.parquet").to_pydict()
     pairs = set(zip(table["user"], table["item"], strict=True))
-    (batch,) = take(training_dataset(data_dir, configure(train=train)), 1)
+    (batch,) = take(TrainingData(data_dir, configure(train=train)).dataset(0), 1)
     assert batch["user_row"].shape == (32,)
     assert set(zip(batch["user_row"].tolist(), batch["item"].tolist(), strict=True)) <= pairs
 

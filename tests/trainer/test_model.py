@@ -15,7 +15,7 @@ from tests.trainer.synthetic import ITEMS
 from trainer.build import BEST_WEIGHTS, build_model, load_model, mutual_information
 from trainer.config import TrainerSections
 from trainer.evaluation_queries import evaluation_queries
-from trainer.input_fn import training_dataset
+from trainer.input_fn import TrainingData
 from trainer.keras_gate import tf
 from trainer.model import RecallModel
 from trainer.retrieval import item_embeddings, query_embeddings
@@ -30,7 +30,7 @@ def batch(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     from tests.trainer.synthetic import make_config
 
     config = make_config(tmp_path_factory.mktemp("batch"))
-    return next(iter(training_dataset(data_dir, config)))
+    return next(iter(TrainingData(data_dir, config).dataset(0)))
 
 
 def test_overfits_one_batch(

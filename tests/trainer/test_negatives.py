@@ -14,7 +14,7 @@ import pytest
 from preprocessing.errors import LongtailError
 from trainer.build import build_model
 from trainer.config import TrainerSections
-from trainer.input_fn import training_dataset
+from trainer.input_fn import TrainingData
 from trainer.keras_gate import tf
 from trainer.memory_bank import MemoryBank
 from trainer.model import RecallModel
@@ -27,7 +27,7 @@ MEMORY = {"size": 64, "warm_up_steps": 2}
 
 
 def batches(data_dir: Path, config: TrainerSections, n: int) -> list[dict[str, tf.Tensor]]:
-    return list(training_dataset(data_dir, config).take(n))
+    return list(TrainingData(data_dir, config).dataset(0).take(n))
 
 
 def train(model: RecallModel, steps: list[dict[str, tf.Tensor]]) -> list[float]:

@@ -11,7 +11,7 @@ from trainer.build import build_model
 from trainer.config import TrainerSections
 from trainer.evaluation_queries import evaluation_queries
 from trainer.functional import popularity
-from trainer.input_fn import training_dataset
+from trainer.input_fn import TrainingData
 from trainer.keras_gate import tf
 from trainer.retrieval import item_embeddings, query_embeddings
 
@@ -40,7 +40,7 @@ def test_training_sees_the_popularity_of_the_examples_and_learns_its_weight(
     data_dir: Path, configure: Configure
 ) -> None:
     model = build_model(configure(towers=TOWERS), data_dir)
-    batch = next(iter(training_dataset(data_dir, model_config := configure(towers=TOWERS))))
+    batch = next(iter(TrainingData(data_dir, model_config := configure(towers=TOWERS)).dataset(0)))
     rows = batch["item"]
     taste = model.item_tower(model.item_table.gather(rows))
     assert taste.shape[1] == model.taste_dim == 8
@@ -67,7 +67,7 @@ def test_a_pass_over_some_events_counts_them_in_coordinate_and_probability_alike
     """An item drawn once among 200 examples, which has 3 of 1,000 in the whole log or 900."""
     drawn = np.zeros(65, np.int64)
     drawn[[1, 2, 3]] = 150, 49, 1
-    batch = next(iter(training_dataset(data_dir, configure(towers=TOWERS))))
+    batch = next(iter(TrainingData(data_dir, configure(towers=TOWERS)).dataset(0)))
     rows = tf.constant(np.resize([1, 2, 3], len(batch["item"])), tf.int32)
     batch = {**batch, "item": rows}
     model = build_model(configure(towers=TOWERS), data_dir)
@@ -95,7 +95,7 @@ def test_where_probabilities_are_streamed_the_coordinate_stays_that_of_the_log(
     streamed = {"probabilities": "streamed", "frequency": {"buckets": 512}}
     config = configure(towers=TOWERS, loss=streamed)
     model = build_model(config, data_dir)
-    batch = next(iter(training_dataset(data_dir, config)))
+    batch = next(iter(TrainingData(data_dir, config).dataset(0)))
     before = model.losses_of(batch, tf.constant(0, tf.int64), training=False)["main_loss"]
     model.draw_from(np.arange(65))
     after = model.losses_of(batch, tf.constant(0, tf.int64), training=False)["main_loss"]

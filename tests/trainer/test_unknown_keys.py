@@ -10,7 +10,7 @@ import pytest
 
 from trainer.build import build_model
 from trainer.config import TrainerSections
-from trainer.input_fn import training_dataset
+from trainer.input_fn import TrainingData
 from trainer.keras_gate import tf
 from trainer.model import RecallModel
 
@@ -23,7 +23,7 @@ def trained(data_dir: Path, configure: Configure, rate: float) -> RecallModel:
     )
     model = build_model(config, data_dir)
     step = tf.function(model.train_step, autograph=False)
-    for batch in training_dataset(data_dir, config).take(60):
+    for batch in TrainingData(data_dir, config).dataset(0).take(60):
         step(batch)
     return model
 

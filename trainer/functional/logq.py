@@ -106,28 +106,6 @@ def mixture_log_q(
     return larger + tf.math.log1p(tf.exp(-tf.abs(from_log - from_catalogue)))
 
 
-def corrected_log_q(log_q: tf.Tensor, positive_log_q: tf.Tensor) -> tf.Tensor:
-    """Log probability that a negative is drawn: log Q'_i(d) = log Q(d) - log(1 - Q(pos_i)).
-
-    Q' is Q without the row's positive, which is no negative: over all other items it sums to 1.
-
-    Source: Khrylchenko et al., "Correcting the LogQ Correction: Revisiting Sampled Softmax for
-    Large-Scale Retrieval", RecSys 2025, arXiv 2507.09331.
-
-    Args:
-      log_q: `[C]` log probability per draw of each candidate.
-      positive_log_q: `[B]` the same of each row's positive; below 0.
-
-    Returns:
-      `[B, C]`; of no meaning for the row's own positive item. `corrected_softmax` does without
-      this matrix.
-
-    Raises:
-      ValueError: see `log_complement`.
-    """
-    return log_q[tf.newaxis, :] - log_complement(positive_log_q)[:, tf.newaxis]
-
-
 def log_complement(log_q: tf.Tensor) -> tf.Tensor:
     """Log probability that one draw does not give the item: log(1 - Q).
 

@@ -13,7 +13,7 @@ such users out instead of counting them as 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -154,33 +154,6 @@ def mrr_at_k(found: Bools, num_targets: ArrayLike, k: int) -> Floats:
     top = _first(found, k)
     rank = np.argmax(top, axis=1) + 1
     return np.where(np.asarray(num_targets) > 0, top.any(axis=1) / rank, np.nan)
-
-
-def per_bucket(
-    metric: Callable[[Bools, ArrayLike, int], Floats],
-    ranked: ArrayLike,
-    targets: Targets,
-    bucket_of_item: ArrayLike,
-    k: int,
-) -> dict[int, Floats]:
-    """A per-user metric with the targets restricted to each bucket, the ranking unchanged.
-
-    Args:
-      metric: `recall_at_k`, `ndcg_at_k` or `mrr_at_k`.
-      ranked: `[U, K]` item ids.
-      targets: for the same users.
-      bucket_of_item: `[max id + 1]` integer bucket of each item id; negative = in no bucket.
-      k: length of the list that is judged.
-
-    Returns:
-      Bucket -> `[U]`; NaN for users without a target in the bucket.
-    """
-    buckets = np.asarray(bucket_of_item)
-    result = {}
-    for bucket in np.unique(buckets[buckets >= 0]):
-        restricted = targets.restrict(buckets == bucket)
-        result[int(bucket)] = metric(hits(ranked, restricted), restricted.counts, k)
-    return result
 
 
 def mean_over_users(per_user: Floats) -> float:

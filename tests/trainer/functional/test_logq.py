@@ -158,15 +158,6 @@ def test_mixture_refuses(arguments, message):
 
 
 @BOTH
-def test_corrected_log_q_by_hand(run):
-    # Q = 1/2, 1/3, 1/6. Without the positive 1/2 the others are 2/3 and 1/3; without 1/6, 3/5, 2/5.
-    log_q = tf.math.log(tf.constant([1 / 2, 1 / 3, 1 / 6]))
-    corrected = np.exp(run(logq.corrected_log_q)(log_q, tf.gather(log_q, [0, 2])))
-    np.testing.assert_allclose(corrected[0, 1:], [2 / 3, 1 / 3], rtol=1e-6)
-    np.testing.assert_allclose(corrected[1, :2], [3 / 5, 2 / 5], rtol=1e-6)
-
-
-@BOTH
 def test_log_complement_of_tiny_and_of_large_q(run):
     # ln(1 - 1e-20) = -1e-20; 1 - Q = 1e-6 and 1e-30: no cancelling on either side.
     log_q = np.array([math.log(1e-20), math.log(0.5), math.log1p(-1e-6), -1e-30])
@@ -177,9 +168,9 @@ def test_log_complement_of_tiny_and_of_large_q(run):
 
 
 @pytest.mark.parametrize("bad", [0.0, 0.5, float("nan")])
-def test_corrected_log_q_refuses_a_positive_that_is_always_drawn(bad):
+def test_log_complement_refuses_a_positive_that_is_always_drawn(bad):
     positive = tf.constant([-1.0, bad])
     with pytest.raises(ValueError, match=r"below 1, received 1 of 2 .* expected counts do not"):
-        logq.corrected_log_q(tf.zeros([3]) - 1, positive)
+        logq.log_complement(positive)
     with pytest.raises(tf.errors.InvalidArgumentError, match="log_q: expected probabilities"):
-        tf.function(logq.corrected_log_q)(tf.zeros([3]) - 1, positive)
+        tf.function(logq.log_complement)(positive)
