@@ -121,7 +121,7 @@ def default_arms(
     tuned: dict[str, dict[str, list[Any]]] = {
         "logQ streamed": {"loss.frequency.learning_rate": [0.05, 0.2]},
         "gramian": {"loss.gramian_weight": [1.0, 10.0, 100.0], "loss.log_q": either},
-        "BSL": {"loss.bsl_ratio": [1.0, 3.0, 10.0]},
+        "BSL": {"loss.bsl_ratio": [1.0, 3.0, 10.0, 30.0]},
     }
     # Scores of the one are near 0 and 1, not logits; those of the other have to be far apart.
     temperatures = {"gramian": [0.4, 0.8, 1.6], "BCE": [0.05, 0.1, 0.2]}

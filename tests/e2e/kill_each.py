@@ -20,7 +20,7 @@ from pipelines import config as configuration
 from pipelines.config import Paths
 from pipelines.tfx import local
 
-NODES = (
+NODES = (  # in the order in which TFX runs them
     "LatestBlessedModel",
     "Preprocessing",
     "StatisticsGen",
@@ -28,8 +28,8 @@ NODES = (
     "ExampleValidator",
     "DataGate",
     "Trainer",
-    "RecallEvaluation",
     "InfraValidation",
+    "RecallEvaluation",
     "RecallGate",
     "FinalFit",
     "Pusher",
@@ -86,9 +86,10 @@ def _runs(node: str, log: Path, seen: int) -> bool:
 
 
 def _written(node: str, paths: Paths) -> set[str]:
+    places = [paths.tfx / node, *([paths.export] if node == "Pusher" else [])]
     return {
         f"{directory}/{name}"
-        for top in (paths.tfx / node, paths.export)
+        for top in places
         for directory, _, names in os.walk(top)  # which bears with what is removed meanwhile
         for name in names
         if _AT_WORK.get(node, "") in f"{directory}/{name}"
