@@ -6,10 +6,10 @@ each block of ``BLOCK`` records begins, and the size of the file.
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Sequence
 
 import numpy as np
-from apache_beam.io.filesystems import FileSystems
 
 BLOCK = 64
 """Records that are read together: some 10 KB."""
@@ -19,14 +19,16 @@ FRAMING = 16
 
 def path_of(examples: str) -> str:
     """Where the blocks of a file of examples are listed."""
-    folder, name = FileSystems.split(examples)
-    above, split = FileSystems.split(folder)
+    folder, name = posixpath.split(examples)  # of this machine or of a bucket
+    above, split = posixpath.split(folder)
     own = f"{name.removesuffix('.tfrecord')}.npy"
-    return FileSystems.join(FileSystems.split(above)[0], "example_blocks", split, own)
+    return posixpath.join(posixpath.dirname(above), "example_blocks", split, own)
 
 
 def write(examples: str, sizes: Sequence[int]) -> None:
     """Lists the blocks of a file of examples by the sizes [records] of its contents."""
+    from apache_beam.io.filesystems import FileSystems  # training reads blocks, and needs no Beam
+
     ends = np.cumsum([0, *sizes]) + FRAMING * np.arange(len(sizes) + 1)
     listed = np.concatenate([[len(sizes)], ends[:-1][::BLOCK], ends[-1:]]).astype(np.int64)
     with FileSystems.create(path_of(examples)) as out:

@@ -49,3 +49,14 @@ def test_a_benchmark_talks_of_itself_alone(root: Path) -> None:
     done = run(root, "benchmarks.serving_bodies", "--help")  # imports TensorFlow and TF-Transform
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("usage: serving_bodies.py")
+
+
+@pytest.mark.slow
+def test_only_preprocessing_imports_beam(root: Path) -> None:
+    """Seconds and 200 MB for every training, export and server."""
+    modules = "serving.server, serving.export, trainer.task, trainer.evaluate"
+    code = f"import sys, {modules}; print([m for m in sys.modules if m.startswith('apache_beam')])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
