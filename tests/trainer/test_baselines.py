@@ -183,7 +183,8 @@ def test_tuning_goes_from_setting_to_setting_and_keeps_the_best_of_validation() 
     best, grid = build_als(material(split, events, user_items, als=config))
     assert [(p["alpha"], p["factors"]) for p in grid[:2]] == [(1.0, 1), (5.0, 1)]
     better = max(grid[:2], key=lambda point: point["recall"])["alpha"]
-    assert [(p["alpha"], p["factors"]) for p in grid[2:]] == [(better, 8)]
+    # With eight factors another alpha may be best: a second round asks, and tries no point twice.
+    assert [(p["alpha"], p["factors"]) for p in grid[2:]] == [(better, 8), (6.0 - better, 8)]
     chosen = [point for point in grid if point["chosen"]]
     assert len(chosen) == 1
     assert chosen[0]["recall"] == max(point["recall"] for point in grid)

@@ -1,8 +1,9 @@
 """The search by which baselines are tuned: one setting after the other, on validation.
 
 A full grid of three settings with three values each is 27 fits; going through the settings in turn,
-each with the others at their best so far, is 7 and finds nearly the same where settings hardly
-depend on each other. Every point that was tried is reported.
+each with the others at their best so far, is 7. Where settings depend on each other one round may
+stop too early, so the search goes round until none of them changes (coordinate descent); a point
+that was tried is not tried again. Every point is reported.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Settings = dict[str, Any]
 
 
 def size_of(grid: Mapping[str, Sequence[Any]]) -> int:
-    """Points that a search visits."""
+    """Points of the first round of a search, which visits at least these."""
     return 1 + sum(len(values) - 1 for values in grid.values())
 
 
@@ -35,7 +36,8 @@ def tune(
 
     Args:
       title: of the stage that people see.
-      grid: values of each setting; the search begins with the first of each, in this order.
+      grid: values of each setting; the search begins with the first of each and goes through them in
+        this order.
       fit: a ranker of some settings.
       material: validation (a sample of `max_validation_users` decides) and the length of the list.
 
@@ -49,7 +51,6 @@ def tune(
     )
     targets = sample.targets_of("new").restrict(material.buckets.known)
     records: list[dict[str, Any]] = []
-    total = size_of(grid)
 
     def tried(settings: Settings) -> tuple[Tuned, float]:
         started = time.perf_counter()
@@ -65,15 +66,21 @@ def tune(
         records.append({**settings, **record})
         return ranker, recall or 0.0
 
-    with material.stages.stage(f"tuning {title}, {total} settings", lambda: len(records), total):
-        chosen = {name: values[0] for name, values in grid.items()}
-        (best, highest), place = tried(chosen), 0
-        for name, values in grid.items():
-            for value in values[1:]:
-                settings = {**chosen, name: value}
-                ranker, recall = tried(settings)
-                if recall > highest:
-                    best, highest, place = ranker, recall, len(records) - 1
-            chosen = {key: records[place][key] for key in grid}
+    stage = f"tuning {title}, {size_of(grid)} settings in the first round"
+    with material.stages.stage(stage, lambda: len(records)):
+        chosen, before = {name: values[0] for name, values in grid.items()}, None
+        (best, highest), place, seen = tried(chosen), 0, [chosen]
+        while chosen != before:
+            before = chosen
+            for name, values in grid.items():
+                for value in values:
+                    settings = {**chosen, name: value}
+                    if settings in seen:
+                        continue
+                    seen.append(settings)
+                    ranker, recall = tried(settings)
+                    if recall > highest:
+                        best, highest, place = ranker, recall, len(records) - 1
+                chosen = {key: records[place][key] for key in grid}
     records[place]["chosen"] = True
     return best, records
