@@ -51,6 +51,7 @@ class RecallClient:
             raise LongtailError(f"expected a version or a label, received {version} and {label!r}")
         if max_batch < 1:
             raise LongtailError(f"expected max_batch of at least 1, received {max_batch}")
+        self.base_url = base_url.rstrip("/")
         self._path = f"/v1/models/{quote(model, safe='')}"
         if version is not None:
             self._path += f"/versions/{version}"

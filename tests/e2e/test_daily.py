@@ -189,7 +189,7 @@ def test_rollback_moves_the_label_and_the_server_follows(
 ) -> None:
     export = shop.paths(1).export
     with embedded.server(export, Console(quiet=True)) as client:
-        url = f"{str(client._http.base_url).rstrip('/')}/v1/models/shop"
+        url = f"{client.base_url}/v1/models/shop"
 
         def versions(path: str) -> str:
             return str(httpx.get(f"{url}{path}/metadata").json()["model_spec"]["version"])
