@@ -52,10 +52,11 @@ def _gathered(gradients: Sequence[tf.IndexedSlices]) -> list[tf.IndexedSlices]:
     gradients = [once(each) for each in gradients]
     sizes = tf.stack([tf.size(each.indices) for each in gradients])
     indices = [tf.cast(each.indices, tf.int32) for each in gradients]
-    # The bits of the integers; nothing computes with what they would be as numbers.
-    heads = tf.bitcast(tf.concat([sizes, *indices], axis=0), tf.float32)
+    # The bits of the integers; nothing computes with what they would be as numbers. Each by itself:
+    # a GPU would join int32 in the memory of the host.
+    heads = [tf.bitcast(each, tf.float32) for each in (sizes, *indices)]
     values = [tf.reshape(each.values, [-1]) for each in gradients]
-    left = replicas.in_order(tf.concat([heads, *values], axis=0))
+    left = replicas.in_order(tf.concat([*heads, *values], axis=0))
     widths, tables = [each.values.shape[1] for each in gradients], len(gradients)
     rows: list[list[tf.Tensor]] = [[] for _ in gradients]
     slices: list[list[tf.Tensor]] = [[] for _ in gradients]
@@ -65,12 +66,13 @@ def _gathered(gradients: Sequence[tf.IndexedSlices]) -> list[tf.IndexedSlices]:
         rest = tf.size(left) - tf.add_n(lengths)
         _, *parts, left = tf.split(left, tf.stack([*lengths, rest]), num=2 * tables + 2)
         for table, width in enumerate(widths):
-            rows[table].append(tf.bitcast(parts[table], tf.int32))
+            of_replica = tf.bitcast(parts[table], tf.int32)
+            rows[table].append(tf.cast(of_replica, gradients[table].indices.dtype))
             slices[table].append(tf.reshape(parts[tables + table], [-1, width]))
     return [
         tf.IndexedSlices(
             tf.concat(of_values, axis=0),
-            tf.cast(tf.concat(of_rows, axis=0), each.indices.dtype),
+            tf.concat(of_rows, axis=0),
             each.dense_shape,
         )
         for each, of_rows, of_values in zip(gradients, rows, slices, strict=True)
