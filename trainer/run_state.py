@@ -140,13 +140,25 @@ class RunState:
         return int(self.model.optimizer.iterations.numpy())
 
     def restore(self) -> bool:
-        """Go to the newest checkpoint; False where there is none."""
-        if self._manager.latest_checkpoint is None:
+        """Go to the newest checkpoint; False where there is none.
+
+        Raises:
+          LongtailError: it holds other variables, or values of other types, than this run.
+        """
+        newest = self._manager.latest_checkpoint
+        if newest is None:
             return False
         # History of a run that went on after its last checkpoint is written anew: the steps are
         # repeated. Older checkpoints of parameter servers hold the item table as well.
-        restored = self._manager.checkpoint.restore(self._manager.latest_checkpoint)
-        restored.assert_existing_objects_matched().expect_partial()
+        try:
+            restored = self._manager.checkpoint.restore(newest)
+            restored.assert_existing_objects_matched().expect_partial()
+        except (AssertionError, ValueError, tf.errors.InvalidArgumentError) as error:
+            raise LongtailError(
+                f"{newest}: expected a checkpoint of this version of Longtail, received one of other "
+                f"variables or types ({str(error).splitlines()[0]}); it was left as it is: go on with the "
+                "version that wrote it, or train anew in another work_dir"
+            ) from error
         return True
 
     def save(self) -> None:
