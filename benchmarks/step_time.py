@@ -90,7 +90,7 @@ def synthetic(config: TrainerSections, num_items: int) -> tuple[RecallModel, tf.
     counts = np.zeros(num_items + 1, np.int64)
     counts[active] = np.maximum(popularity * 1_200_000, 1)
     keys = pa.chunked_array([pa.nulls(num_items, pa.large_string())])
-    dense = {name: ItemColumn(values.astype(np.int32)) for name, values in features.items()}
+    dense = {name: ItemColumn(values.astype(np.int64)) for name, values in features.items()}
     recent = {instant: counts.astype(np.float64) for instant in AS_OF}
     table = ItemTable(keys, counts, counts, recent, dense)
     sizes = {"product": num_items + 2, "household": USERS + 2, "weekday": 9}

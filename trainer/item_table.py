@@ -22,7 +22,7 @@ class ItemTable(Catalogue):
     """The catalogue with its features, of which row 0 has none.
 
     Attributes:
-      features: name -> `[N + 1]` or `[N + 1, max_length]`, int32 indices or float32; and
+      features: name -> `[N + 1]` or `[N + 1, max_length]`, int64 indices or float32; and
         `<name>_weights` of weighted features.
     """
 
@@ -67,14 +67,14 @@ class ItemTable(Catalogue):
         return {name: column.read(rows) for name, column in self.features.items()}
 
     def uniform_rows(self, m: int, seed: tf.Tensor) -> tf.Tensor:
-        """Draws `[m]` int32 rows uniformly, with replacement, never padding.
+        """Draws `[m]` int64 rows uniformly, with replacement, never padding.
 
         Args:
           m: how many.
           seed: `[2]` integers; the same seed draws the same rows, eagerly and in a graph.
         """
         return tf.random.stateless_uniform(
-            [m], seed, minval=1, maxval=self.num_items + 1, dtype=tf.int32
+            [m], seed, minval=1, maxval=self.num_items + 1, dtype=tf.int64
         )
 
 
@@ -85,7 +85,7 @@ def _dense(column: pa.ChunkedArray, feature: Feature) -> NDArray[Any]:
     kind = (
         np.float32
         if pa.types.is_floating(values.type.value_type if is_list else values.type)
-        else np.int32
+        else np.int64
     )
     if not is_list:
         flat = np.nan_to_num(values.to_numpy(zero_copy_only=False).astype(np.float64))

@@ -32,4 +32,12 @@ class KnownItems:
 
     def mask(self, user_rows: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
         """`[B, C]` bool: candidates `[C]` that the users `[B]` have, but for each row's positive."""
-        return known_positive_mask(self._items, self._splits, user_rows, candidates)
+        # Its ragged operations have kernels for the CPU alone. All of it stays there, so that a GPU
+        # is sent the mask and none of the lists, which hold int32 to be half as large.
+        with tf.device("CPU:0"):
+            return known_positive_mask(
+                self._items,
+                self._splits,
+                tf.cast(user_rows, tf.int32),
+                tf.cast(candidates, tf.int32),
+            )

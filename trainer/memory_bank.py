@@ -13,7 +13,7 @@ class Remembered(NamedTuple):
 
     Attributes:
       items: `[M', D]` embeddings, constants for the gradient.
-      rows: `[M']` int32 item rows.
+      rows: `[M']` int64 item rows.
       log_p: `[M']` log probability of one draw that each was sampled with.
     """
 
@@ -42,9 +42,9 @@ class MemoryBank(tf.Module):
         super().__init__(name="memory_bank")
         self._size, self._warm_up_steps, self._drawn = size, warm_up_steps, drawn
         self._items = tf.Variable(tf.zeros([size, dim]), trainable=False, name="items")
-        self._rows = tf.Variable(tf.zeros([size], tf.int32), trainable=False, name="rows")
+        self._rows = tf.Variable(tf.zeros([size], tf.int64), trainable=False, name="rows")
         self._log_p = tf.Variable(tf.zeros([size]), trainable=False, name="log_p")
-        self._next = tf.Variable(0, trainable=False, dtype=tf.int32, name="next")
+        self._next = tf.Variable(0, trainable=False, dtype=tf.int64, name="next")
 
     @property
     def used(self) -> int:
@@ -61,7 +61,7 @@ class MemoryBank(tf.Module):
             return Remembered(
                 self._items.read_value(), self._rows.read_value(), self._log_p.read_value()
             )
-        at = tf.random.stateless_uniform([self._drawn], seed, maxval=self._size, dtype=tf.int32)
+        at = tf.random.stateless_uniform([self._drawn], seed, maxval=self._size, dtype=tf.int64)
         return Remembered(*(read_rows(v, at) for v in (self._items, self._rows, self._log_p)))
 
     def is_ready(self, step: tf.Tensor) -> tf.Tensor:
@@ -73,12 +73,13 @@ class MemoryBank(tf.Module):
 
         Args:
           items: `[B, D]`.
-          rows: `[B]` int32.
+          rows: `[B]` int64.
           log_p: `[B]`.
         """
         items, rows, log_p = items[-self._size :], rows[-self._size :], log_p[-self._size :]
-        at = (self._next + tf.range(tf.shape(rows)[0])) % self._size
+        pushed = tf.shape(rows, tf.int64)[0]
+        at = (self._next + tf.range(pushed)) % self._size
         write_rows(self._items, tf.stop_gradient(items), at)
         write_rows(self._rows, rows, at)
         write_rows(self._log_p, log_p, at)
-        self._next.assign((self._next + tf.shape(rows)[0]) % self._size)
+        self._next.assign((self._next + pushed) % self._size)

@@ -159,6 +159,7 @@ class RecallModel(tfrs.Model):
           Scalars `loss`, `main_loss` and, with self-supervision, `ssl_loss`; in a replica of
           several, what it adds to the loss of the whole batch.
         """
+        batch = {name: _on_device(values) for name, values in batch.items()}
         rows, batch_size = batch["item"], tf.shape(batch["item"])[0]
         seeds = tf.random.experimental.stateless_split([self._seed, tf.cast(step, tf.int32)], 5)
         of_queries, of_items = (replicas.own_seed(seed) for seed in tf.unstack(seeds[:2]))
@@ -276,3 +277,8 @@ class RecallModel(tfrs.Model):
         """What the main task learns beside the towers, by its name in a checkpoint."""
         log_z = self.main_task.log_z
         return {} if log_z is None else {"log_z": log_z}
+
+
+def _on_device(values: tf.Tensor) -> tf.Tensor:
+    """Whole numbers of a batch as int64: a GPU's kernels leave int32 in the memory of the host."""
+    return tf.cast(values, tf.int64) if values.dtype == tf.int32 else values

@@ -28,7 +28,7 @@ class Candidates(NamedTuple):
       remembered: `[M, D]` embeddings of the bank, constants; None without one.
       share: `[B + K]` factor of what each item learns as a negative, see
         `functional.similarity.balanced_share`; None for 1.
-      rows: `[C]` int32 item rows.
+      rows: `[C]` int64 item rows.
       log_q: `[C]` log probability of one draw from the mixture of all sources.
       is_negative: `[C]` bool, False where a column is no negative of anybody: the batch where
         `negatives.in_batch` is off, the bank during its warm-up. None where all are.
@@ -129,7 +129,8 @@ class NegativeSources(tf.Module):
         sampled = batch_size * int(in_batch)
         is_negative = remembered = share = None
         if not in_batch:
-            is_negative = tf.range(tf.shape(rows)[0]) >= batch_size
+            columns = tf.range(tf.shape(rows, tf.int64)[0])
+            is_negative = columns >= tf.cast(batch_size, tf.int64)
         if self.bank is not None:
             kept, ready = self.bank.read(seed), self.bank.is_ready(step)
             remembered = kept.items

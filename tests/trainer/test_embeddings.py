@@ -115,7 +115,7 @@ def test_gradients_are_sparse_with_each_index_once() -> None:
 
 
 def mean_of_rows(table: tf.Variable, indices: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    distinct, positions = tf.unique(tf.reshape(indices, [-1]))
+    distinct, positions = tf.unique(tf.reshape(indices, [-1]), out_idx=tf.int64)
     return weighted_mean(
         tf.gather(table, distinct), tf.reshape(positions, tf.shape(indices)), weights
     )

@@ -43,7 +43,7 @@ def test_lists_are_padded_with_their_weights(table: ItemTable, data_dir: Path) -
 
 
 def test_indices_are_narrow_and_numbers_float(table: ItemTable) -> None:
-    assert table.features["product"].numpy().dtype == np.int32
+    assert table.features["product"].numpy().dtype == np.int64
     assert table.features["price"].numpy().dtype == np.float32
 
 

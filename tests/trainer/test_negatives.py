@@ -38,7 +38,7 @@ def train(model: RecallModel, steps: list[dict[str, tf.Tensor]]) -> list[float]:
 def test_the_bank_is_first_in_first_out() -> None:
     bank = MemoryBank(size=5, dim=1, warm_up_steps=3)
     for first in (1, 4):
-        rows = tf.range(first, first + 3)
+        rows = tf.range(first, first + 3, dtype=tf.int64)
         bank.push(tf.cast(rows, tf.float32)[:, None], rows, -tf.cast(rows, tf.float32))
     kept = bank.read(SEED)
     assert sorted(kept.rows.numpy()) == [2, 3, 4, 5, 6]
@@ -54,7 +54,7 @@ def test_a_bank_with_other_batches_equals_a_larger_batch(
     model = build_model(config, data_dir)
     first, second, third = batches(data_dir, config, 3)
     for batch in (first, second):  # the bank holds 64, from weights that never move
-        rows = batch["item"]
+        rows = tf.cast(batch["item"], tf.int64)
         features = model.item_table.gather(rows)
         model.negatives.remember(model.item_tower(features), rows, features)
     with_bank = model.losses_of(third, LATE, training=False)["loss"]
@@ -74,7 +74,7 @@ def test_a_bank_with_other_batches_equals_a_larger_batch(
 
 def test_places_of_the_bank_are_drawn_anew_with_each_seed() -> None:
     bank = MemoryBank(size=100, dim=1, warm_up_steps=3, drawn=10)
-    rows = tf.range(1, 101)
+    rows = tf.range(1, 101, dtype=tf.int64)
     bank.push(tf.cast(rows, tf.float32)[:, None], rows, -tf.cast(rows, tf.float32))
     first, again, other = (bank.read(tf.constant(seed)) for seed in ([1, 2], [1, 2], [1, 3]))
     np.testing.assert_array_equal(first.rows, again.rows)
@@ -100,7 +100,7 @@ def test_a_positive_that_is_no_draw_does_not_count_in_the_mixture(
     data_dir: Path, configure: Configure, loss: dict[str, Any], drawn: int
 ) -> None:
     model = build_model(configure(negatives={"uniform": 16}, loss=loss), data_dir)
-    rows, counts = tf.range(1, 49), model.item_table.counts_examples
+    rows, counts = tf.range(1, 49, dtype=tf.int64), model.item_table.counts_examples
     log_q = model.negatives.candidates(
         tf.zeros([48, model.dim]), rows, tf.constant(32), LATE, SEED
     ).log_q
@@ -114,7 +114,7 @@ def test_the_mixture_names_every_draw(data_dir: Path, configure: Configure) -> N
     config = configure(negatives={"uniform": 16})
     model = build_model(config, data_dir)
     batch = batches(data_dir, config, 1)[0]
-    rows = model.negatives.rows(batch["item"], model.item_table, SEED)
+    rows = model.negatives.rows(tf.cast(batch["item"], tf.int64), model.item_table, SEED)
     assert rows.shape == [48] and rows.numpy()[32:].min() >= 1
     candidates = model.negatives.candidates(
         tf.zeros([48, model.dim]), rows, tf.constant(32), LATE, SEED
@@ -157,7 +157,7 @@ def test_the_momentum_tower_follows_by_the_formula(data_dir: Path, configure: Co
     table, slow = (tower.embeddings.tables["product"] for tower in (model.item_tower, follower))
     table.assign_add(tf.ones_like(table))
     start = slow.numpy()
-    rows = tf.constant([3, 3, 5])
+    rows = tf.constant([3, 3, 5], tf.int64)
     features = model.item_table.gather(rows)
     momentum.follow(features)
     np.testing.assert_allclose(follower.dense_weights[0], before + 0.1, rtol=1e-5)
@@ -262,6 +262,23 @@ def test_frequencies_and_bank_come_back_from_a_checkpoint(
     other = build_model(config, data_dir)
     assert RunState(other, tmp_path, 1).restore()
     np.testing.assert_allclose(train(other, steps[3:]), uninterrupted, rtol=1e-5)
+
+
+def test_a_checkpoint_with_a_bank_of_other_types_is_refused_and_kept(
+    data_dir: Path, configure: Configure, tmp_path: Path
+) -> None:
+    config = configure(negatives={"memory": MEMORY})
+    earlier = build_model(config, data_dir)
+    assert earlier.negatives.bank is not None
+    # As versions before wrote it.
+    earlier.negatives.bank._rows = tf.Variable(tf.zeros([64], tf.int32), trainable=False)
+    RunState(earlier, tmp_path, 1).save()
+    written = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    with pytest.raises(
+        LongtailError, match=r"ckpt-0: .*int64.*int32.*train anew in another work_dir"
+    ):
+        RunState(build_model(config, data_dir), tmp_path, 1).restore()
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == written
 
 
 @pytest.mark.parametrize(

@@ -28,10 +28,10 @@ def accidental_hits(
     Returns:
       `[B, C]` bool. Never True at a row's own positive column.
     """
-    if positive_index is None:
-        positive_index = tf.range(tf.shape(item_ids)[0])
-    columns = tf.range(tf.shape(candidate_ids)[0], dtype=positive_index.dtype)
     same_item = item_ids[:, tf.newaxis] == candidate_ids[tf.newaxis, :]
+    if positive_index is None:
+        return but_positives(same_item, tf.shape(same_item))
+    columns = tf.range(tf.shape(candidate_ids)[0], dtype=positive_index.dtype)
     return same_item & (positive_index[:, tf.newaxis] != columns[tf.newaxis, :])
 
 

@@ -114,7 +114,7 @@ def bilateral_softmax(
     if positives is None:
         positives = tf.linalg.diag_part(scores)
     positives, rewards = gather(tf.cast(positives, losses.dtype)), gather(own)
-    users, group = tf.unique(gather(groups))
+    users, group = tf.unique(gather(groups), out_idx=tf.int64)
     num_groups = tf.size(users)
     # The maximum is of positives that count: below another's, exp could lose them all.
     counted = tf.where(rewards > 0, positives, tf.cast(losses.dtype.min, losses.dtype))

@@ -132,7 +132,7 @@ class FeatureEmbeddings(keras.layers.Layer):
         values, counted = tf.reshape(values, width), tf.reshape(counted, width)
         # Where nothing counts, the first value stands: padding, whatever was weighted with 0.
         values = tf.where(tf.reduce_any(counted > 0, axis=1, keepdims=True), values, 0)
-        distinct, positions = tf.unique(tf.reshape(values, [-1]))
+        distinct, positions = tf.unique(tf.reshape(values, [-1]), out_idx=tf.int64)
         positions = tf.reshape(positions, tf.shape(values))
         means = weighted_mean(read_rows(table, distinct), positions, counted)
         return tf.reshape(means, tf.concat([shape[:-1], [table.shape[1]]], axis=0))

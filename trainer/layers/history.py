@@ -29,11 +29,13 @@ class Histories(NamedTuple):
     @classmethod
     def read(cls, history: tf.Tensor) -> Histories:
         """Takes `[B, L]` item rows, oldest first; zeros are padding wherever they stand."""
-        # A history without columns (all empty, unpadded) has no first place to read index 0 at.
-        history = tf.pad(history, [[0, 0], [0, tf.cast(tf.shape(history)[1] == 0, tf.int32)]])
-        is_item = tf.cast(history != 0, tf.int32)
+        # A history without columns (all empty, unpadded) has no first place to read index 0 at. Not
+        # by `tf.pad`: a GPU has no kernel of it for int64.
+        batch, missing = tf.shape(history)[0], tf.cast(tf.shape(history)[1] == 0, tf.int32)
+        history = tf.concat([history, tf.zeros([batch, missing], history.dtype)], axis=1)
+        is_item = tf.cast(history != 0, tf.int64)
         age = tf.cumsum(is_item, axis=1, reverse=True, exclusive=True)
-        items, positions = tf.unique(tf.reshape(history, [-1]))
+        items, positions = tf.unique(tf.reshape(history, [-1]), out_idx=tf.int64)
         return cls(
             items, tf.reshape(positions, tf.shape(history)), tf.cast(is_item, tf.float32), age
         )

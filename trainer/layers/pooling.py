@@ -16,7 +16,7 @@ def weighted_mean(vectors: tf.Tensor, positions: tf.Tensor, weights: tf.Tensor) 
 
     Args:
       vectors: `[U, D]`.
-      positions: `[B, L]` int32, L >= 1.
+      positions: `[B, L]` int64, L >= 1.
       weights: `[B, L]` floats >= 0, 0 where a value does not count (padding).
 
     Returns:
@@ -25,7 +25,7 @@ def weighted_mean(vectors: tf.Tensor, positions: tf.Tensor, weights: tf.Tensor) 
     total = tf.reduce_sum(weights, axis=1, keepdims=True)
     is_empty = total <= 0
     first = tf.one_hot(
-        tf.zeros([tf.shape(weights)[0]], tf.int32), tf.shape(weights)[1], dtype=weights.dtype
+        tf.zeros([tf.shape(weights)[0]], tf.int64), tf.shape(weights)[1], dtype=weights.dtype
     )
     weights = tf.where(is_empty, first, weights / tf.where(is_empty, tf.ones_like(total), total))
     return _pooled(vectors, weights, positions)
@@ -41,14 +41,12 @@ def _pooled(vectors: tf.Tensor, weights: tf.Tensor, positions: tf.Tensor) -> Any
         of_weights = tf.einsum("bd,bld->bl", upstream, taken)
         # Transposed weights times upstream, as a sparse product: autodiff would write out the [B,
         # L, D] outer product first, which is most of the time of the whole layer.
-        batch, length = tf.unstack(tf.shape(weights))
+        batch, length = tf.unstack(tf.shape(weights, tf.int64))
         queries = tf.repeat(tf.range(batch), length)
         of_vectors = tf.raw_ops.SparseTensorDenseMatMul(
-            a_indices=tf.stack(
-                [queries, tf.reshape(positions, [-1])], axis=1
-            ),  # int32: half the bytes
+            a_indices=tf.stack([queries, tf.reshape(positions, [-1])], axis=1),
             a_values=tf.reshape(weights, [-1]),
-            a_shape=tf.cast(tf.stack([batch, tf.shape(vectors)[0]]), tf.int64),
+            a_shape=tf.stack([batch, tf.shape(vectors, tf.int64)[0]]),
             b=upstream,
             adjoint_a=True,
         )
