@@ -119,6 +119,7 @@ def test_the_artifact_is_whole(metrics: dict[str, Any], work: tuple[TrainerSecti
     assert {path.name for path in directory.iterdir()} == {
         "metrics.json",
         "per_query.parquet",
+        "plots.json",
         "report.html",
         "manifest.json",
     }
