@@ -29,7 +29,8 @@ class RecallClient:
       version, label: which version answers, the newest by default; one of the two at most.
       timeout: seconds for one request, with all its attempts.
       retries: how often a request is sent again that the server has no place for (503; after the
-        seconds that it asks for) or that finds no server; never beyond `timeout`.
+        seconds that it asks for), that finds no server, or whose connection breaks before the
+        answer; never beyond `timeout`.
       max_batch: most queries of one request; `recommend` splits what is more, and keeps to less
         where the model takes less.
 

@@ -15,6 +15,8 @@ httpx = require("httpx", "serving")
 
 _FIRST_PAUSE = 0.2
 """Seconds, doubled with each attempt."""
+_BROKEN = (httpx.NetworkError, httpx.RemoteProtocolError)
+"""Refused, reset, or closed by the server, as one that is kept open may be between two requests."""
 _LEAST = 1e-3
 """Seconds of an attempt: 0 would not wait, less is an error."""
 
@@ -43,7 +45,8 @@ class Transport:
     Args:
       base_url: such as `http://127.0.0.1:8501`.
       timeout: seconds for one request, all its attempts and the pauses between them.
-      retries: further attempts where the server answers 503 or no connection comes about.
+      retries: further attempts where the server answers 503, or a connection does not come about
+        or breaks before the answer.
 
     Raises: `LongtailError` for a negative number of retries or a timeout that is not above 0.
     """
@@ -91,9 +94,7 @@ class Transport:
         except httpx.HTTPError as error:
             url = self._http.base_url
             text = f"no answer from {url}: {error or type(error).__name__}; is the server running?"
-            raise ServingError(
-                0, text, 0.0 if isinstance(error, httpx.ConnectError) else None
-            ) from error
+            raise ServingError(0, text, 0.0 if isinstance(error, _BROKEN) else None) from error
         try:
             answer = response.json()
         except ValueError:

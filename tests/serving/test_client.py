@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -204,6 +206,39 @@ def test_a_server_that_starts_late(app: FastAPI, pauses: Pauses) -> None:
         assert client.recommend([{"age": 1}], k=1) == [[("i0", 10.0)]]
     first, second = pauses
     assert 0.1 <= first <= 0.2 <= second <= 0.4
+
+
+ANSWER = b'{"model_version_status": []}'
+WHOLE = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (
+    len(ANSWER),
+    ANSWER,
+)
+
+
+@pytest.mark.parametrize("said", [b"", WHOLE[:20], WHOLE[:-5]], ids=["nothing", "half", "most"])
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_connection_that_breaks_before_the_answer(
+    said: bytes, reset: bool, pauses: Pauses
+) -> None:
+    def serve(listener: socket.socket) -> None:
+        for answer in (said, WHOLE):
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(answer)
+                if reset and answer is said:
+                    now = struct.pack("ii", 1, 0)
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, now)
+
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        RecallClient(f"http://127.0.0.1:{listener.getsockname()[1]}", "recall") as client,
+    ):
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        assert client.status() == []
+        thread.join()
+    assert len(pauses) == 1
 
 
 @pytest.mark.parametrize(
