@@ -134,13 +134,17 @@ def _roll_back(config: RunConfig, paths: Paths, console: Console, to: int | None
     return target
 
 
+def is_made_of(version: Path, fingerprint: str) -> bool:
+    """Whether a version was made of the same, or fitted from it; no version is not."""
+    said = read_description(version)
+    return fingerprint in (said.get("fingerprint"), said.get(FINAL_FIT, {}).get("fingerprint"))
+
+
 def served_version(folder: Path, fingerprint: str) -> Path | None:
     """The newest version in a folder of versions that was made of the same, or fitted from it."""
-    for _, path in sorted(version_paths(folder).items(), reverse=True):
-        said = read_description(Path(path))
-        if fingerprint in (said.get("fingerprint"), said.get(FINAL_FIT, {}).get("fingerprint")):
-            return Path(path)
-    return None
+    newest_first = sorted(version_paths(folder).items(), reverse=True)
+    paths = (Path(path) for _, path in newest_first)
+    return next((path for path in paths if is_made_of(path, fingerprint)), None)
 
 
 def _label(paths: Paths, label: str) -> int | None:

@@ -72,13 +72,11 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
 def _made_before(own: Path, fingerprint: str, served: Served) -> Path | None:
     """The same fit of an execution before, or among the versions: a new blessing of one model fits nothing anew."""
-    from pipelines.final_fit import FINAL_FIT
-    from pipelines.rollout import served_version
-    from serving.export import read_description
+    from pipelines.rollout import is_made_of, served_version
 
     for other in own.parent.iterdir():
         path = Path(path_utils.serving_model_path(str(other)))
-        if read_description(path).get(FINAL_FIT, {}).get("fingerprint") == fingerprint:
+        if is_made_of(path, fingerprint):
             return path
     return served_version(reachable(served.directory), fingerprint)
 
