@@ -1,6 +1,6 @@
 """What it is worth to learn what validation and test held out, before a model is served.
 
-    python -m benchmarks.final_fit configs/complete_journey.yaml [--days 14] [--seeds 3] [--out FILE.json]
+    python -m benchmarks.final_fit configs/complete_journey.yaml [--days 14] [--seeds 3] [--set KEY=VALUE] [--out FILE.json]
 
 The log is cut `--days` before its end, at T. A model is trained on the log until T as for an evaluation, and is fitted
 in the end in each way of `train.final_fit`. All are then judged on the events after T: the same queries, as of T, and
@@ -44,9 +44,10 @@ GROUPS = ("overall", "head", "torso", "tail", "unseen")
 class Trial:
     """The data until T, those that judge, and the models of each seed."""
 
-    def __init__(self, path: Path, root: Path, days: int) -> None:
-        self._path, self._root, self._console = path, root, Console()
-        config, _ = configuration.load(path)
+    def __init__(self, path: Path, root: Path, days: int, settings: list[str]) -> None:
+        self._path, self._root, self._settings = path, root, settings
+        self._console = Console()
+        config, _ = configuration.load(path, settings)
         datasets.fetch(config.data)
         time = config.data.columns.timestamp
         log = pq.read_table(config.data.interactions.path)
@@ -101,7 +102,7 @@ class Trial:
             paths.data.symlink_to(shared.resolve())
 
     def _config(self, seed: int, more: list[str]) -> RunConfig:
-        return configuration.load(self._path, [*more, f"seed={seed}"])[0]
+        return configuration.load(self._path, [*self._settings, *more, f"seed={seed}"])[0]
 
 
 def _targets(queries: EvaluationQueries) -> Targets:
@@ -136,11 +137,19 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=14, help="of the log, that come after T")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--work-dir", type=Path, default=Path("runs/final_fit"))
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="as `longtail run` takes it"
+    )
     parser.add_argument("--out", type=Path, help="also write the figures here, as JSON")
     given = parser.parse_args()
-    result = compare(Trial(given.config, given.work_dir, given.days), given.seeds)
+    result = compare(Trial(given.config, given.work_dir, given.days, given.set), given.seeds)
     if given.out:
-        document = {"libraries": library_versions(), "days": given.days, **result}
+        document = {
+            "libraries": library_versions(),
+            "days": given.days,
+            "settings": given.set,
+            **result,
+        }
         write_text_atomically(given.out, json.dumps(document, indent=1) + "\n")
     table = Table("final_fit", *GROUPS)
     for way, runs in result["runs"].items():
