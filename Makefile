@@ -3,9 +3,10 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.longtail-complete
-# A file's tests share what they prepare, so a file stays with one of the processes.
+# A file's tests share what they prepare, so a file stays with one of the processes. Files are taken in
+# the order of tests/conftest.py, the slow ones first, and not by their number of tests.
 JOBS ?= 2
-PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test test-fast check format lock clean distclean

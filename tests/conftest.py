@@ -29,11 +29,16 @@ hypothesis.settings.load_profile("longtail")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks every test below tests/e2e as e2e and slow."""
+    """Marks every test below tests/e2e as e2e and slow; files with slow tests come first.
+
+    A long file that begins last would leave the other processes with nothing to do.
+    """
     for item in items:
         if (ROOT / "tests" / "e2e") in item.path.parents:
             item.add_marker(pytest.mark.e2e)
             item.add_marker(pytest.mark.slow)
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)  # stable: else in the order of collection
 
 
 @pytest.fixture(scope="session")
