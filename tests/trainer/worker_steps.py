@@ -52,6 +52,12 @@ def state_of(model: RecallModel) -> dict[str, np.ndarray]:
     }
 
 
+def state_at_first(config: TrainerSections, data_dir: Path) -> dict[str, np.ndarray]:
+    """The state before the first step of `trained`."""
+    keras.utils.set_random_seed(config.seed)
+    return state_of(build_model(config, data_dir))
+
+
 def trained(distribution: Alone, config: TrainerSections, data_dir: Path) -> dict[str, np.ndarray]:
     """Losses of each step, and the state after `STEPS`; seeded as `trainer.task.train` does."""
     keras.utils.set_random_seed(config.seed)
