@@ -1,6 +1,6 @@
 """What it is worth to learn what validation and test held out, before a model is served.
 
-    python -m benchmarks.final_fit configs/complete_journey.yaml [--days 14] [--seeds 3] [--set KEY=VALUE] [--out FILE.json]
+    python -m benchmarks.final_fit configs/complete_journey.yaml [--days 14] [--set KEY=VALUE] [--out FILE.json]
 
 The log is cut `--days` before its end, at T. A model is trained on the log until T as for an evaluation, and is fitted
 in the end in each way of `train.final_fit`. All are then judged on the events after T: the same queries, as of T, and
