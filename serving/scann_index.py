@@ -18,12 +18,12 @@ from serving.index import PAD_SCORE, Index, checked_items, padded
 from trainer.keras_gate import tf
 
 BRUTE_FORCE_BELOW = 20_000
-"""Smaller catalogues are not partitioned: at 10,000 x 64 ScaNN's brute force took .13 ms a query,
-as partitions did, with recall@100 of 1 against .8, and at 3,000 x 64 of 1 against .4 (2 cores;
+"""Smaller catalogues are not partitioned: at 10,000 x 64 ScaNN's brute force took 0.13 ms a query,
+as partitions did, with recall@100 of 1 against 0.8, and at 3,000 x 64 of 1 against 0.4 (2 cores;
 sqrt(N) partitions, a tenth of them searched)."""
 _LEAVES_SEARCHED = 100
-"""Default, where a tenth of the leaves is less: recall@100 at 50,000 x 64 went from .73 to .95 and at
-100,000 from .89 to .97, for the same p50 of .6 ms a query."""
+"""Default, where a tenth of the leaves is less: recall@100 at 50,000 x 64 went from 0.73 to 0.95 and at
+100,000 from 0.89 to 0.97, for the same p50 of 0.6 ms a query."""
 _SPARE_LEAVES = 2.0
 """Partitions searched for a large k hold this many times k on average: they are uneven."""
 

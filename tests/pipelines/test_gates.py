@@ -45,7 +45,7 @@ def names(checks: list[Check]) -> list[str]:
 
 
 def test_the_first_model_is_judged_by_itself() -> None:
-    # 30 targets a query, 3 hits: recall .1.
+    # 30 targets a query, 3 hits: recall 0.1.
     checks = check(evidence(finds(3, 0)), [], EXACT, GatesConfig(min_overall=0.1))
     assert names(checks) == [
         "queries with a target",
@@ -85,7 +85,7 @@ def test_embeddings_without_numbers_are_refused() -> None:
 
 def test_a_model_below_popularity_is_refused() -> None:
     # Ours: 1 and 3 hits in turn, popularity 3: differences -2/30 and 0, mean -1/30, standard
-    # deviation 1/30 * sqrt(100/99), error .003350; two errors are .0067, less than .0333.
+    # deviation 1/30 * sqrt(100/99), error 0.003350; two errors are 0.0067, less than 0.0333.
     checks = check(evidence(finds(2, 0, spread=1), finds(3, 0)), [], EXACT, GatesConfig())
     (found,) = refused(checks)
     assert found.name == "recall@100/new overall less popularity"
@@ -110,7 +110,7 @@ def test_a_relative_drop(hits: int, passed: bool) -> None:
     # 10 hits less 10 % are 9, in each query alike: no error.
     before = blessed(evidence(finds(10, 10)))
     checks = check(evidence(finds(hits, 10)), [before], EXACT, GatesConfig(max_drop_overall=0.05))
-    # In recall: 20 of 30 before, 5 % of .66667 may go, that is one hit.
+    # In recall: 20 of 30 before, 5 % of 0.66667 may go, that is one hit.
     found = by_name(checks)["recall@100/new overall against the blessed model"]
     assert found.passed is passed
     assert found.expected == (
@@ -121,12 +121,12 @@ def test_a_relative_drop(hits: int, passed: bool) -> None:
 
 def test_differences_are_paired_by_query() -> None:
     # The queries differ by far more than the models: 0 to 20 hits of 30, and each model loses one
-    # hit a query. Unpaired, two errors of a mean are 2 * .33 * .5 = .07; paired they are 0.
+    # hit a query. Unpaired, two errors of a mean are 2 * 0.33 * 0.5 = 0.07; paired they are 0.
     many = np.resize([0, 10], QUERIES)
     before = per_query({"head": {100: (many + 1).tolist()}})
     after = per_query({"head": {100: many.tolist()}})
     gates = GatesConfig(max_drop_tail=None)
-    # Recall .2 before, .16667 now: a sixth less, more than a tenth.
+    # Recall 0.2 before, 0.16667 now: a sixth less, more than a tenth.
     checks = check(evidence(after), [blessed(evidence(before))], EXACT, gates)
     assert names(refused(checks)) == ["recall@100/new overall against the blessed model"]
 
@@ -179,8 +179,8 @@ def test_the_demo_s_tail_is_measured_where_it_is_hit_often_enough() -> None:
     assert found.name == (
         "recall@1000/new tail against the blessed model (instead of the tail at 100, hit 30 times)"
     )
-    # 400 hits in 20,640 targets: .01938. Without any hit the difference is -.01938; two errors
-    # are 2 * sqrt(.1938 * .8062 / 2063) / 10 = .00174.
+    # 400 hits in 20,640 targets: 0.01938. Without any hit the difference is -0.01938; two errors
+    # are 2 * sqrt(0.1938 * 0.8062 / 2063) / 10 = 0.00174.
     assert found.received == pytest.approx(-0.01938, abs=1e-5)
     assert found.expected == (
         "a difference of at least -0.01143: 50% of 0.01938 and 2 standard errors of 0.00087"

@@ -28,7 +28,7 @@ def held(counts: ItemCounts) -> int:
 
 
 def test_a_hundred_events_of_ten_million_items_are_a_few_kilobytes(tmp_path: Path) -> None:
-    """A partition's statistics; dense arrays were .4 GB."""
+    """A partition's statistics; dense arrays were 0.4 GB."""
     rows = np.random.default_rng(1).integers(1, CATALOGUE + 1, 100)
     config = make_config()
     table = partition([(f"u{n % 7}", int(row), n) for n, row in enumerate(rows)])

@@ -150,7 +150,7 @@ def test_a_full_server_is_asked_again(
 ) -> None:
     refuse(3)
     assert client.recommend([{"age": 1}], k=1) == [[("i0", 10.0)]]
-    # What the server asked for, 1 s, and half to all of .2, .4, .8 s.
+    # What the server asked for, 1 s, and half to all of 0.2, 0.4, 0.8 s.
     assert len(pauses) == 3
     assert all(0.1 * 2**n <= pause - 1.0 <= 0.2 * 2**n for n, pause in enumerate(pauses))
 

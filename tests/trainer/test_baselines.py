@@ -271,7 +271,7 @@ def test_neighbours_by_hand() -> None:
     # Users 0 and 1 have items 1 and 2, user 2 has 1, 3 and 3 again, user 3 has 4 alone.
     had = queries([{1: 1, 2: 1}, {1: 1, 2: 1}, {1: 1, 3: 2}, {4: 1}], 5)
     ranker = Neighbours(had.seen, {"weighting": "cosine", "neighbours": 5})
-    # log(1 + n): cos(1, 2) = 2 / sqrt(3 * 2) = .816, cos(1, 3) = 1 / sqrt(3) = .577; nobody joins 4.
+    # log(1 + n): cos(1, 2) = 2 / sqrt(3 * 2) = 0.816, cos(1, 3) = 1 / sqrt(3) = 0.577; nobody joins 4.
     asked = queries([{1: 1}, {2: 1}, {4: 1}, {}], 5)
     # After the neighbours of 1: what is popular, 4 (5 was never sold). 3 had two events, 2 two, 4 one.
     assert ranker.rank(asked, 3, True).tolist() == [[2, 3, 4], [1, 3, 4], [1, 2, 3], [1, 2, 3]]

@@ -73,7 +73,7 @@ def test_a_pass_over_some_events_counts_them_in_coordinate_and_probability_alike
     model = build_model(configure(towers=TOWERS), data_dir)
     model.draw_from(drawn)
     # log((n + 1/2) / 200) in the coordinate, log(n / 200) as the probability: what is left is at
-    # most log(1.5) = .41, for the item seen once.
+    # most log(1.5) = 0.41, for the item seen once.
     left = np.resize(np.log([150.5 / 150, 49.5 / 49, 1.5 / 1]), len(rows))
     taste = model.item_tower(model.item_table.gather(rows)).numpy()
     queries = model.query_tower(batch).numpy()[:, :8]

@@ -106,16 +106,16 @@ def test_padding_is_not_shown() -> None:
 
 
 def test_paired_difference_by_hand() -> None:
-    # Differences .1, .3 and none (the user has no target): mean .2, deviation .1414 / sqrt(2) = .1.
+    # Differences 0.1, 0.3 and none (the user has no target): mean 0.2, deviation 0.1414 / sqrt(2) = 0.1.
     found = paired_difference(np.array([0.4, 0.9, np.nan]), np.array([0.3, 0.6, np.nan]))
     assert found == {"users": 2, "difference": 0.2, "se": 0.1}
 
 
 def test_who_is_clearly_best_is_told_by_paired_differences() -> None:
     base = np.array([0.0, 0.5, 1.0, 0.2])
-    # Always .1 more: no error at all, however much the users differ.
+    # Always 0.1 more: no error at all, however much the users differ.
     assert clearly_best({"a": base, "b": base + 0.1}) == "b"
-    # Differences .4, 0, 0, 0: mean .1, standard deviation .2, error .1: exactly one error.
+    # Differences 0.4, 0, 0, 0: mean 0.1, standard deviation 0.2, error 0.1: exactly one error.
     lucky = base + np.array([0.4, 0, 0, 0])
     assert clearly_best({"a": base, "b": lucky}) is None
     # Best of three only if it leads both.

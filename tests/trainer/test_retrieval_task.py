@@ -147,7 +147,7 @@ def test_uniform_q_changes_no_gradient(per_draw):
 
 def test_popular_item_is_pushed_down_less():
     # The gradient of the loss with respect to a negative's score is its softmax mass over B. The
-    # popular negative (q = .5) gets a quarter of the mass of the rare one (q = .125).
+    # popular negative (q = 0.5) gets a quarter of the mass of the rare one (q = 0.125).
     data = {
         "query": np.array([[1.0]], np.float32),
         "candidates": np.array([[1.0], [1.0], [1.0]], np.float32),

@@ -88,7 +88,7 @@ def test_each_feature_is_seen_by_exactly_one_view(kind, per_item):
         assert per_item or (masked_a == masked_a[0]).all()
         patterns |= {tuple(row) for row in masked_a}
     # k = 3. Complementary: floor(3/2) = 1 is masked in view 1: three patterns. Correlated: a seed
-    # and 1 most related: brand -> price (.5), price -> brand (.5), tags -> price (.2).
+    # and 1 most related: brand -> price (0.5), price -> brand (0.5), tags -> price (0.2).
     split = {(1, 0, 0), (0, 1, 0), (0, 0, 1)}
     related = {(1, 1, 0), (0, 1, 1)}
     assert patterns == (split if kind == "complementary" else related)
@@ -97,7 +97,7 @@ def test_each_feature_is_seen_by_exactly_one_view(kind, per_item):
 def test_random_mask_views_differ_from_each_other():
     view_a, view_b = make("random_mask").views(items(200), 0)
     masked_a, masked_b = blank(view_a["brand"]), blank(view_b["brand"])
-    # Independent at rate .5: they disagree in half of the items, with standard error .035.
+    # Independent at rate 0.5: they disagree in half of the items, with standard error 0.035.
     np.testing.assert_allclose((masked_a != masked_b).mean(), 0.5, atol=0.15)
 
 

@@ -15,7 +15,7 @@ def test_trained_by_hand() -> None:
 
 
 def test_current_by_hand() -> None:
-    # shares .75 and .25; recent 1 and 3, C = 4, k = 2: trends (1 + 2) / (3 + 2) and (3 + 2) / (1 + 2)
+    # shares 0.75 and 0.25; recent 1 and 3, C = 4, k = 2: trends (1 + 2) / (3 + 2) and (3 + 2) / (1 + 2)
     got = popularity.current([6, 2], [1, 3], 2)
     np.testing.assert_allclose(got, np.log([6.5 / 8 * 3 / 5, 2.5 / 8 * 5 / 3]), rtol=1e-6)
 

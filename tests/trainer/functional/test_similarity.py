@@ -49,7 +49,7 @@ def test_l2_normalize_gradient_against_the_jacobian(run):
 def test_scores_by_hand(run):
     query = tf.constant([[1.0, 0.0], [0.6, 0.8]])
     items = tf.constant([[1.0, 0.0], [0.0, 1.0], [0.8, 0.6]])
-    # <q0, .> = 1, 0, .8; <q1, .> = .6, .8, .48 + .48 = .96; over 0.5: doubled.
+    # <q0, .> = 1, 0, 0.8; <q1, .> = 0.6, 0.8, 0.48 + 0.48 = 0.96; over 0.5: doubled.
     expected = [[2.0, 0.0, 1.6], [1.2, 1.6, 1.92]]
     np.testing.assert_allclose(run(similarity.scores)(query, items, 0.5), expected, rtol=1e-6)
 
