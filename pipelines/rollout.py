@@ -18,7 +18,7 @@ from pipelines.final_fit import FINAL_FIT
 from pipelines.gates import Check, Evidence, Reference, check, is_blessed, refused
 from pipelines.page import record_checks, write_page
 from pipelines.references import BLESSING, best_blessed, blessed_versions, references
-from preprocessing.artifacts import write_text_atomically
+from preprocessing.artifacts import fingerprint, write_text_atomically
 from preprocessing.errors import LongtailError, LongtailFailure
 from preprocessing.progress import Stages
 from serving.export import ASSETS, read_description
@@ -53,7 +53,9 @@ def roll_out(
       LongtailError: the blessed model cannot be compared.
     """
     label, blessed = config.rollout.label, _label(paths, config.rollout.label)
-    if not (version / ASSETS / BLESSING).is_file():
+    judged = _judged(config, metrics, blessed)
+    if not _is_judged(version, None if version.parent == paths.export else judged):
+        (version / ASSETS / BLESSING).unlink(missing_ok=True)
         checks = _judge(config, paths, version, metrics, Stages(console))
         _print(checks, console)
         record_checks(paths, metrics, checks)
@@ -65,7 +67,7 @@ def roll_out(
                 f"not blessed: {reasons}; {stays}; the candidate is in {version}, its report in "
                 f"{paths.evaluation}: look for the cause there, or change gates"
             )
-        _bless(paths, version, metrics, checks)
+        _bless(paths, version, metrics, checks, judged)
     if version.parent != paths.export:
         recall = config.gates.min_index_recall
         fitted = final_fit.fitted(config, paths, version, console, min_index_recall=recall)
@@ -194,11 +196,28 @@ def _measured(
         return measured_again(config, paths.data, previous, measured["made"]["config"], stages)
 
 
-def _bless(paths: Paths, version: Path, metrics: dict[str, Any], checks: list[Check]) -> None:
+def _judged(config: RunConfig, metrics: dict[str, Any], blessed: int | None) -> str:
+    """What a blessing holds for: these gates, this evaluation, and this version in service."""
+    return fingerprint(config.gates.model_dump(), metrics["made"]["fingerprint"], blessed)
+
+
+def _is_judged(version: Path, judged: str | None) -> bool:
+    """Whether a version is blessed; a candidate, that is not served yet, only for what holds now."""
+    try:
+        record = json.loads((version / ASSETS / BLESSING).read_text())
+    except FileNotFoundError:
+        return False
+    return judged is None or record.get("judged") == judged
+
+
+def _bless(
+    paths: Paths, version: Path, metrics: dict[str, Any], checks: list[Check], judged: str
+) -> None:
     """Leave the proof beside the version, its presence last."""
     record = {
         "at": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
         "work_dir": str(paths.work_dir),
+        "judged": judged,
         "checks": [each.as_json() for each in checks],
     }
     by_query = read_per_query(paths.evaluation / PER_QUERY)

@@ -55,18 +55,18 @@ def library_versions() -> dict[str, str]:
 
 
 def read_manifest(directory: Path) -> dict[str, Any] | None:
-    """The manifest of a finished artifact, None where there is none."""
+    """The manifest of a finished artifact, None where there is none, or something else of that name."""
     try:
-        loaded: dict[str, Any] = json.loads((directory / MANIFEST).read_text())
-        return loaded
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        loaded = json.loads((directory / MANIFEST).read_text())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
+    return loaded if isinstance(loaded, dict) else None
 
 
 def is_ours(directory: Path) -> bool:
     """Whether a directory holds a manifest of Longtail's: ``manifest.json`` is a name that others use as well."""
     manifest = read_manifest(directory)
-    return isinstance(manifest, dict) and {"fingerprint", "libraries"} <= manifest.keys()
+    return manifest is not None and {"fingerprint", "libraries"} <= manifest.keys()
 
 
 def require_replaceable(target: Path, ours: Callable[[Path], bool] = is_ours) -> None:

@@ -20,10 +20,13 @@ from preprocessing.scalars import (
     reading,
     strings,
     true,
+    unwritable,
 )
 
+NO_TEXT = "{}: not UTF-8, or an infinite number, taken as missing"
 NO_NUMBER = "{}: not a number of a magnitude below 2^63, taken as missing"
 UNALIGNED = "{}: weights that do not fit the values, all taken as 1"
+UNDERFLOW = "{}: a number too small for float32, taken as 0"
 NEGATIVE = "{}: a weight below 0, taken as 0"
 
 
@@ -56,6 +59,9 @@ def raw_features(batch: pa.RecordBatch, features: FeatureList, place: str) -> Ra
                 values, bad = numbers(column)
                 raw[feature.name] = _singles(pa.array(values, pa.float32(), mask=np.isnan(values)))
                 notes[NO_NUMBER.format(feature.name)] = bad
+                notes[UNDERFLOW.format(feature.name)] = (values != 0) & (
+                    values.astype(np.float32) == 0
+                )
             elif feature.kind is Kind.MULTI:
                 weights = feature.weights_column and column_of(batch, feature.weights_column)
                 columns, told = _multi(feature, column, weights, place)
@@ -63,6 +69,7 @@ def raw_features(batch: pa.RecordBatch, features: FeatureList, place: str) -> Ra
                 notes |= told
             else:
                 raw[feature.name] = _singles(strings(column).cast(pa.large_binary()))
+                notes[NO_TEXT.format(feature.name)] = unwritable(column)
     return RawFeatures(raw, noted={why: rows for why, rows in notes.items() if rows.any()})
 
 
@@ -108,8 +115,9 @@ def _multi(
     offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int64())
     values = texts.filter(pa.array(kept)).cast(pa.large_binary())
     raw = {feature.name: pa.LargeListArray.from_arrays(offsets, values)}
+    notes: dict[str, NDArray[np.bool_]] = {NO_TEXT.format(feature.name): _unwritable(column)}
     if weights_column is None or not feature.weights_name:
-        return raw, {}
+        return raw, notes
     with reading(place, str(feature.weights_column), "weight"):
         own_lengths, own = _cells(weights_column, feature.separator)
         weights, _ = numbers(own)
@@ -124,7 +132,7 @@ def _multi(
         offsets, pa.array(np.maximum(paired, 0.0)[kept], pa.float32())
     )
     negative = np.bincount(rows[below], minlength=len(lengths)) > 0
-    return raw, {
+    return raw, notes | {
         UNALIGNED.format(feature.name): uneven,
         NEGATIVE.format(feature.name): negative,
     }
@@ -140,6 +148,16 @@ def _cells(column: pa.Array, separator: str) -> tuple[NDArray[np.int64], pa.Arra
         return lengths, flat
     texts = strings(column)
     return lists(pc.split_pattern(texts, separator))
+
+
+def _unwritable(column: pa.Array) -> NDArray[np.bool_]:
+    """The rows of which a value, in a list or alone, was given and is no text."""
+    column = plain(column)
+    if not is_list(column.type):
+        return unwritable(column)
+    lengths, flat = lists(column)
+    rows = np.repeat(np.arange(len(lengths)), lengths)
+    return np.bincount(rows[unwritable(flat)], minlength=len(lengths)) > 0
 
 
 def _singles(values: pa.Array) -> pa.Array:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, time, timedelta, timezone
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import pyarrow as pa
 from pydantic import (
-    BeforeValidator,
     Field,
     NonNegativeInt,
     PositiveFloat,
@@ -18,9 +15,9 @@ from pydantic import (
 
 from preprocessing.features import Feature, FeatureList, Section, Side, checked_features
 from preprocessing.locations import COMPRESSED, is_folder, is_pattern
-from preprocessing.times import TimeUnit, check_format, iso_8601
+from preprocessing.split_config import Fraction, SplitConfig
+from preprocessing.times import TimeUnit, check_format
 
-Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 Format = Literal["csv", "parquet", "tfrecord", "bigquery"]
 _ENDINGS: dict[str, Format] = {
     **{f".{name}{end}": "csv" for name in ("csv", "tsv", "dat") for end in ("", *COMPRESSED)},
@@ -30,24 +27,6 @@ _ENDINGS: dict[str, Format] = {
 }
 AS_OF = ("validation", "test", "now")
 """Instants of which `recent_<name>` counts are kept: both splits' starts and the end of the log."""
-
-
-def _instant(value: Any) -> datetime:
-    """An instant in UTC; a number is refused, since its unit would have to be guessed."""
-    if isinstance(value, datetime):
-        return (
-            value.astimezone(timezone.utc) if value.tzinfo else value.replace(tzinfo=timezone.utc)
-        )
-    if isinstance(value, date):
-        return datetime.combine(value, time(), timezone.utc)
-    if isinstance(value, str):
-        micros, valid = iso_8601(pa.array([value.strip()], pa.large_string()))
-        if valid[0]:
-            return datetime.fromtimestamp(0, timezone.utc) + timedelta(microseconds=int(micros[0]))
-    raise ValueError("expected a time in ISO 8601, such as 2024-03-05T00:00:00+09:00")
-
-
-Instant = Annotated[datetime, BeforeValidator(_instant)]
 
 
 class TableConfig(Section):
@@ -165,6 +144,15 @@ class DataConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> DataConfig:
+        for name, is_set in (
+            ("min_reward", self.min_reward is not None),
+            ("reward_weights", self.reward_weights),
+        ):
+            if is_set and self.columns.reward is None:
+                raise ValueError(
+                    f"{name} is read of the column that columns.reward names, which is missing: name it, or "
+                    f"leave {name} out"
+                )
         if self.refused is None:
             return self
         if self.refused_column is None:
@@ -176,40 +164,6 @@ class DataConfig(Section):
             raise ValueError(
                 f"expected refused.at_most below min_reward={self.min_reward:g}, which reads the same column, "
                 f"received {self.refused.at_most:g}: an interaction is a positive or a refusal"
-            )
-        return self
-
-
-class SplitConfig(Section):
-    """How interactions are divided in train, validation and test."""
-
-    method: Literal["global_time", "leave_one_out", "column"] = "global_time"
-    validation: Fraction = 0.05
-    test: Fraction = 0.1
-    validation_from: Instant | None = Field(
-        None, description="global_time: instant instead of a fraction"
-    )
-    test_from: Instant | None = Field(
-        None, description="global_time: instant instead of a fraction"
-    )
-    allow_empty: bool = Field(False, description="accept a validation or test without interactions")
-    held_out: Literal["evaluate", "train"] = Field(
-        "evaluate",
-        description="what validation and test are for; train: all interactions are trained on and nothing can be "
-        "evaluated, as a final fit wants it (train.final_fit, which sets this by itself)",
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> SplitConfig:
-        if self.validation + self.test >= 1:
-            raise ValueError(
-                f"expected validation + test below 1, received {self.validation} + {self.test}: nothing is left"
-            )
-        if (self.validation_from is None) != (self.test_from is None):
-            raise ValueError("expected both validation_from and test_from or neither")
-        if self.validation_from and self.test_from and self.validation_from >= self.test_from:
-            raise ValueError(
-                f"expected validation_from before test_from, received {self.validation_from} and {self.test_from}"
             )
         return self
 
@@ -268,6 +222,12 @@ class DataSections(Section):
         if self.preprocess.split.method == "column" and not self.data.columns.split:
             raise ValueError(
                 "split.method 'column' expected data.columns.split to name the column, received none"
+            )
+        if self.preprocess.split.method != "column" and self.data.columns.split:
+            raise ValueError(
+                f"data.columns.split names column '{self.data.columns.split}', which only preprocess.split.method: "
+                f"column reads, received method '{self.preprocess.split.method}': change the method, or leave the "
+                "column out"
             )
         if self.data.items is None:
             beyond = [f.name for f in listed.item_columns if f.source != self.data.columns.item]

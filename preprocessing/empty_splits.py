@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from preprocessing.config import SplitConfig
 from preprocessing.errors import LongtailError
+from preprocessing.split_config import SplitConfig
 
 _REMEDY = {
     "global_time": "every interaction lies before its start, or its instants are too few to divide: set "

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from preprocessing import dropped_items, ragged, refusals, splits
 from preprocessing.columns import arrow_schema, empty_lists
-from preprocessing.config import DataSections, SplitConfig
+from preprocessing.config import DataSections
 from preprocessing.features import Feature, FeatureList, Kind, Side
 from preprocessing.histories import histories
 from preprocessing.refusals import Refusals
+from preprocessing.split_config import SplitConfig
 
 PLACE = "place"
 """Split and partition of a row."""

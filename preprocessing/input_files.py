@@ -28,7 +28,7 @@ _HIDDEN = ("_", ".")
 
 
 def find_files(path: str) -> list[str]:
-    """The files that a path means, sorted.
+    """The files that a path means, each once, sorted.
 
     Raises:
       LongtailError: there is none, or a folder is divided into folders.
@@ -39,7 +39,10 @@ def find_files(path: str) -> list[str]:
         raise LongtailError(
             f"no file matches {path}: give an existing file, folder or pattern in the 'data' section"
         )
-    return sorted(found)
+    # A pattern may mean a folder and what lies in it.
+    return sorted(
+        {os.path.normpath(each) if not is_remote(each) else each: each for each in found}.values()
+    )
 
 
 def state(path: str) -> list[object]:

@@ -116,6 +116,16 @@ def strings(column: pa.Array) -> pa.Array:
     return pc.if_else(blank, pa.scalar(None, _TEXT), text)
 
 
+def unwritable(column: pa.Array) -> NDArray[np.bool_]:
+    """A mask [rows] of values that were given and are no text: bytes that are not UTF-8, infinite numbers."""
+    column = scalars(column)
+    if pa.types.is_floating(column.type):
+        return np.isinf(_floats(column))
+    if not _is_bytes(column.type):
+        return np.zeros(len(column), bool)
+    return true(pc.is_valid(column)) & true(pc.is_null(_utf8(column)))
+
+
 def keys(column: pa.Array) -> tuple[pa.Array, NDArray[np.int8]]:
     """Keys of users or items as large_string, null where there is none, and the fault [rows] of each.
 
@@ -165,6 +175,7 @@ def numbers(column: pa.Array) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         return np.full(len(column), np.nan), np.zeros(len(column), bool)
     if _is_bytes(column.type):
         values, bad = _parsed(pc.utf8_trim_whitespace(strings(column)))
+        bad |= unwritable(column)
     elif pa.types.is_floating(column.type):
         values, bad = _floats(column).astype(np.float64), np.zeros(len(column), bool)
     elif any(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocessing.config import SplitConfig
+from preprocessing.split_config import SplitConfig
 from preprocessing.times import utc_microseconds
 
 TRAIN, VALIDATION, TEST, DROPPED = 0, 1, 2, -1

@@ -68,15 +68,7 @@ class ExportConfig(Section):
         return self
 
 
-class ServeConfig(Section):
-    """The embedded server."""
-
-    host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 8501
-
-
 class ServingSections(TrainerSections):
     """What export and serving need of a configuration file."""
 
     export: ExportConfig = ExportConfig()
-    serve: ServeConfig = ServeConfig()

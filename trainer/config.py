@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from preprocessing.config import DataSections, Fraction
+from preprocessing.config import DataSections
 from preprocessing.features import Section
+from preprocessing.split_config import Fraction
 from trainer.baselines.als import ALSConfig
 from trainer.baselines.neighbours import NeighboursConfig
 from trainer.baselines.registry import BASELINES

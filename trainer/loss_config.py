@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from preprocessing.config import Fraction
 from preprocessing.features import Section
+from preprocessing.split_config import Fraction
 from trainer.functional.frequency import MAX_BUCKETS
 
 PSEUDO_EVENTS = 2.0

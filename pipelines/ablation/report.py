@@ -13,10 +13,12 @@ from pipelines.ablation.arms import LOG_Q, NO_CORRECTION, TEMPERATURE
 from pipelines.ablation.figure import frontier
 from pipelines.ablation.progress import minutes
 from preprocessing.artifacts import write_text_atomically
+from preprocessing.errors import LongtailError
 from trainer.plots import LABELS
 
 Json = dict[str, Any]
 GROUPS = ("overall", "head", "torso", "tail")
+FILES = ("ablation.json", "frontier.svg", "ablation.md")
 _HEADER = ["arm", "temperature, tuned", "beta", *GROUPS, "ms/step"]
 _WHAT = """\
 Recall@{k} on items new to the user, test split, mean ± standard deviation over the seeds {seeds}. Chosen on
@@ -28,11 +30,26 @@ Correct in training, or multiply by the prior when serving? Each at beta 0, the 
 validation chose:"""
 
 
+def require_ours(out: Path) -> None:
+    """Raises `LongtailError` where a file of these names lies that no ablation wrote."""
+    there = [name for name in FILES if (out / name).exists()]
+    try:
+        made = json.loads((out / FILES[0]).read_text())["made"]
+        is_ours = {"command", "libraries"} <= made.keys()
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        is_ours = False
+    if there and not is_ours:
+        raise LongtailError(
+            f"{out} holds {', '.join(there)}, which longtail ablate did not write: move it away, or give "
+            "another folder by --out"
+        )
+
+
 def write(results: Json, out: Path) -> None:
-    """Writes the three files, each whole."""
-    write_text_atomically(out / "ablation.json", json.dumps(results, indent=1) + "\n")
-    write_text_atomically(out / "frontier.svg", frontier(results))
-    write_text_atomically(out / "ablation.md", markdown(results))
+    """Writes the three files, each whole; that by which they are known first."""
+    texts = (json.dumps(results, indent=1) + "\n", frontier(results), markdown(results))
+    for name, text in zip(FILES, texts, strict=True):
+        write_text_atomically(out / name, text)
 
 
 def markdown(results: Json) -> str:

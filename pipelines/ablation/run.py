@@ -62,12 +62,14 @@ def ablate(
     for name, arm in chosen.items():
         check(config, name, arm, settings.temperatures, wanted[0])
     require("matplotlib")
-    data = local.preprocess(config, paths, console)
-    from pipelines.ablation.comparison import Comparison
-    from pipelines.ablation.report import write
-    from pipelines.ablation.runs import Runs
+    from pipelines.ablation.report import require_ours, write
 
     out = out or paths.ablation
+    require_ours(out)  # hours before they are written
+    data = local.preprocess(config, paths, console)
+    from pipelines.ablation.comparison import Comparison
+    from pipelines.ablation.runs import Runs
+
     with sole_writer(out):
         runs = Runs(config, paths.data, data["fingerprint"], out, settings.betas)
         with Stages(console).stage("baselines"):

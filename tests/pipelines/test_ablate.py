@@ -106,6 +106,17 @@ def without_times(record: dict[str, Any]) -> dict[str, Any]:
     return {key: record.get(key) for key in ("config", "validation", "test", "rankers", "failed")}
 
 
+@pytest.mark.parametrize("name", ["frontier.svg", "ablation.md", "ablation.json"])
+def test_files_of_somebody_else_are_refused_before_any_work(
+    config_path: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_text("[]")
+    assert cli.main(["ablate", str(config_path), "--out", str(tmp_path)]) == 2
+    assert f"holds {name}, which longtail ablate did not write" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "[]"
+
+
 def test_an_unknown_arm_is_refused_with_the_known_ones(
     config_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

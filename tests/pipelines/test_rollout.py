@@ -33,14 +33,16 @@ class Shop:
         self.root = root
         self.paths = Paths(root / "day", "shop", root / "export")
 
-    def day(self, model: PerQuery, **gates: Any) -> str:
-        """Rolls a model out; the name of its version."""
+    def day(self, model: PerQuery, *, again: bool = False, **gates: Any) -> str:
+        """Rolls a model out, or the last candidate again; the name of its version."""
         found, paths = evidence(model), self.paths
         metrics = {**found.metrics, "made": {"data_fingerprint": "d1", "fingerprint": "e"}}
         paths.evaluation.mkdir(parents=True, exist_ok=True)
         write_per_query(paths.evaluation / PER_QUERY, found.by_query)
         number = len(list(paths.candidate.glob("*"))) + 1
-        made = version(paths.candidate / str(number), f"model {number}")
+        made = paths.candidate / str(number - 1)
+        if not again:
+            made = version(paths.candidate / str(number), f"model {number}")
         return rollout.roll_out(self.config(**gates), paths, made, metrics, QUIET).name
 
     def config(self, **gates: Any) -> RunConfig:
@@ -81,6 +83,38 @@ def test_a_run_refuses_what_it_could_not_write_before_it_reads_anything(
         local.run(shop.config(), shop.paths, QUIET)  # whose sources do not exist
     assert (shop.paths.export / name).read_text() == text
     assert list(shop.root.iterdir()) == [shop.root / "export"]
+
+
+def test_a_blessing_holds_for_the_gates_and_the_served_version_that_it_was_given_for(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def blessed_and_killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    shop.day(finds(9, 3))
+    with monkeypatch.context() as during:
+        during.setattr(rollout, "_publish", blessed_and_killed)
+        with pytest.raises(KeyboardInterrupt):
+            shop.day(finds(9, 3))
+    assert (shop.paths.candidate / "1" / ASSETS / BLESSING).is_file()
+    with pytest.raises(LongtailFailure, match=r"overall: expected .*label stable stays at 1"):
+        shop.day(finds(9, 3), again=True, min_overall=0.99)
+    assert not (shop.paths.candidate / "1" / ASSETS / BLESSING).exists()
+    assert shop.day(finds(9, 3), again=True) == "2"
+
+
+def test_a_blessing_that_still_holds_is_not_judged_again(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as during:
+        during.setattr(rollout, "_publish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            shop.day(finds(9, 3))
+    monkeypatch.setattr(rollout, "_judge", killed)
+    assert shop.day(finds(9, 3), again=True) == "1" and shop.label == 1
 
 
 def test_an_evaluation_on_nobody_moves_no_label(shop: Shop) -> None:

@@ -11,7 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocessing.columns import NEGATIVE, NO_NUMBER, UNALIGNED, raw_features
+from preprocessing.columns import (
+    NEGATIVE,
+    NO_NUMBER,
+    NO_TEXT,
+    UNALIGNED,
+    UNDERFLOW,
+    raw_features,
+)
 from preprocessing.errors import LongtailError
 from preprocessing.features import Feature, FeatureList
 
@@ -91,6 +98,34 @@ def test_a_weight_may_be_a_number_of_its_own_column() -> None:
     columns, noted = raw({"tags": ["a", "b|c"], "w": pa.array([2.5, 3.0])}, TAGS)
     assert columns["tags_weights"] == [[2.5], [1, 1]]
     assert noted == {UNALIGNED.format("tags"): [1]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "rows"),
+    [
+        ("categorical", pa.array([b"a", b"caf\xe9", None, b""]), [1]),
+        ("categorical", pa.array([b"a", b"caf\xe9", b"\xff"]).dictionary_encode(), [1, 2]),
+        ("categorical", pa.array([1.5, float("inf"), None, float("nan"), float("-inf")]), [1, 4]),
+        ("categorical", pa.array(["a", None, " "]), []),
+        ("multi", pa.array([b"x|y", b"x|\xff", None]), [1]),
+        ("multi", pa.array([[b"x", b"\xff"], [], [b"y"], [b"\xfe"]]), [0, 3]),
+        ("multi", pa.array([[1.0, float("inf")], [2.0]]), [0]),
+    ],
+)
+def test_what_was_given_and_is_no_text_is_told(
+    kind: str, values: pa.Array, rows: list[int]
+) -> None:
+    feature = Feature(name="x", side="item", kind=kind)
+    assert raw({"x": values}, feature)[1] == ({NO_TEXT.format("x"): rows} if rows else {})
+
+
+def test_bytes_that_are_no_number_and_numbers_that_float32_cannot_hold_are_told() -> None:
+    feature = Feature(name="x", side="item", kind="numeric")
+    columns, noted = raw({"x": pa.array([b"1.5", b"\xff", None])}, feature)
+    assert (columns["x"], noted) == ([[1.5], [], []], {NO_NUMBER.format("x"): [1]})
+    columns, noted = raw({"x": pa.array([1e-50, 0.0, 1.0, -1e-60])}, feature)
+    assert columns["x"] == [[0.0], [0.0], [1.0], [0.0]]
+    assert noted == {UNDERFLOW.format("x"): [0, 3]}
 
 
 def test_numbers_are_checked_as_they_are_stored() -> None:

@@ -20,7 +20,7 @@ def config(dim: int = 8, **sections: Any) -> DataSections:
         "work_dir": "runs/shop",
         "data": {
             "interactions": {"path": "log.csv"},
-            "columns": {"user": "user", "item": "item", "timestamp": "at"},
+            "columns": {"user": "user", "item": "item", "timestamp": "at", "reward": "stars"},
         },
         "features": [
             {"name": "user_key", "column": "user", "side": "query", "kind": "id", "dim": dim},
@@ -42,7 +42,7 @@ def sequence(name: str, length: int) -> dict[str, Any]:
 def columns(**others: Any) -> dict[str, Any]:
     return {
         "interactions": {"path": "elsewhere/*.parquet"},
-        "columns": {"user": "user", "item": "item", "timestamp": "at"},
+        "columns": {"user": "user", "item": "item", "timestamp": "at", "reward": "stars"},
         **others,
     }
 

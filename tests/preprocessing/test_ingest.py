@@ -50,6 +50,7 @@ def make_config(**data: Any) -> DataSections:
             **data,
         },
         "features": FEATURES,
+        "preprocess": {"split": {"method": "column"}},
     }
     return parse_config(document, DataSections, "file.yaml")
 

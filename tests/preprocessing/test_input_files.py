@@ -34,6 +34,11 @@ def touch(root: Path, *names: str) -> None:
         ("[xy]/log.csv", ["x/log.csv"]),
         ("a b%20:#é/*.csv", ["a b%20:#é/t.csv"]),
         ("deep/**/*.csv", ["deep/1/2/t.csv", "deep/1/t.csv", "deep/t.csv"]),
+        (
+            "under/**/*",
+            ["under/tb.csv/part-0.csv"],
+        ),  # once, not as the folder and as what lies in it
+        ("under/**/*.csv", ["under/tb.csv/part-0.csv"]),
         ("part", ["part/part-0.csv", "part/part-1.csv"]),
         ("par*", ["part/part-0.csv", "part/part-1.csv"]),
         ("part/", ["part/part-0.csv", "part/part-1.csv"]),
@@ -47,7 +52,7 @@ def test_what_a_path_means(
     touch(tmp_path, "x/log.csv", "x/log1.csv", "a b%20:#é/t.csv")
     touch(tmp_path, "deep/t.csv", "deep/1/t.csv", "deep/1/2/t.csv", "deep/.git/t.csv")
     touch(tmp_path, "part/part-1.csv", "part/part-0.csv", "part/_SUCCESS", "part/_hidden.csv")
-    touch(tmp_path, "part/.part-0.csv.crc")
+    touch(tmp_path, "part/.part-0.csv.crc", "under/tb.csv/part-0.csv")
     monkeypatch.chdir(tmp_path)
     assert find_files(path) == found
     assert find_files(os.path.join(tmp_path, path)) == sorted(

@@ -30,10 +30,12 @@ LOG = st.lists(
 
 def make_config(**data: Any) -> DataSections:
     columns = {"user": "user", "item": "item", "timestamp": "at", "reward": "stars"}
+    has_split = "split" in data.get("columns", columns)
     document = {
         "name": "refusals",
         "work_dir": "runs/refusals",
         "data": {"interactions": {"path": "log.csv"}, "columns": columns, **data},
+        "preprocess": {"split": {"method": "column" if has_split else "global_time"}},
         "features": [
             {"name": "who", "side": "query", "kind": "id", "column": "user"},
             {"name": "sku", "side": "item", "kind": "id", "column": "item"},

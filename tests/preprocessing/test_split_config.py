@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from preprocessing.config import SplitConfig
 from preprocessing.empty_splits import require_examples
 from preprocessing.errors import LongtailError
+from preprocessing.split_config import SplitConfig
 from preprocessing.splits import TimeHistogram, boundaries, describe
 
 COUNTED = {"train_interactions": 400, "validation_interactions": 0, "test_interactions": 9}
@@ -26,6 +26,14 @@ def test_a_split_without_interactions_is_refused_with_its_remedy(method: Any, re
         require_examples({"train_interactions": 4}, SplitConfig(method=method))
     require_examples(COUNTED, SplitConfig(method=method, allow_empty=True))
     require_examples({**COUNTED, "validation_interactions": 1}, SplitConfig(method=method))
+
+
+@pytest.mark.parametrize("method", ["leave_one_out", "column"])
+def test_instants_that_no_method_reads_are_refused(method: Any) -> None:
+    with pytest.raises(
+        ValueError, match=rf"are for method 'global_time', received method '{method}'"
+    ):
+        SplitConfig(method=method, validation_from="2023-11-27", test_from="2023-11-28")
 
 
 def test_configured_boundaries_keep_their_zone() -> None:

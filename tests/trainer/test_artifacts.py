@@ -14,6 +14,8 @@ import pytest
 
 from preprocessing.artifacts import (
     discard_leftovers,
+    is_current,
+    read_manifest,
     whole_directory,
     write_manifest,
     write_new,
@@ -55,6 +57,13 @@ def test_a_folder_of_somebody_else_is_refused_and_untouched(
         make(target)
     assert (target / "thesis.txt").read_text() == "years of work"
     assert names(tmp_path) == ["data"]
+
+
+@pytest.mark.parametrize("manifest", [b"[]", b"1", b"null", b"no json", b"\xff\xfe{}"])
+def test_a_manifest_that_is_none_makes_nothing_current(tmp_path: Path, manifest: bytes) -> None:
+    (tmp_path / "manifest.json").write_bytes(manifest)
+    assert read_manifest(tmp_path) is None
+    assert not is_current(tmp_path, "f" * 16)
 
 
 def test_what_comes_while_an_artifact_is_made_is_refused_too(tmp_path: Path) -> None:

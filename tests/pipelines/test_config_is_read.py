@@ -1,0 +1,33 @@
+"""Every option of a configuration is read by some code: one that is accepted and ignored misleads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from pipelines.config import RunConfig
+
+PACKAGES = ("preprocessing", "trainer", "serving", "pipelines")
+
+
+def options(model: type[BaseModel], found: set[type[BaseModel]]) -> Iterator[str]:
+    """The names of all fields, those of the sections below them included."""
+    if model in found:
+        return
+    found.add(model)
+    for name, field in model.model_fields.items():
+        yield name
+        for kind in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from options(kind, found)
+
+
+@pytest.mark.parametrize("name", sorted(set(options(RunConfig, set()))))
+def test_an_option_is_read(root: Path, name: str) -> None:
+    read = re.compile(rf"\.{name}\b")
+    files = (path for package in PACKAGES for path in (root / package).rglob("*.py"))
+    assert any(read.search(path.read_text()) for path in files)
