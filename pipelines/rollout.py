@@ -53,8 +53,10 @@ def roll_out(
       LongtailError: the blessed model cannot be compared.
     """
     label, blessed = config.rollout.label, _label(paths, config.rollout.label)
-    judged = _judged(config, metrics, blessed)
-    if not _is_judged(version, None if version.parent == paths.export else judged):
+    judged, record = _judged(config, metrics, blessed), _blessing(version)
+    is_served = version.parent == paths.export
+    # A candidate's blessing holds for what it was judged by; a version in service is judged once.
+    if not record or (not is_served and record.get("judged") != judged):
         (version / ASSETS / BLESSING).unlink(missing_ok=True)
         checks = _judge(config, paths, version, metrics, Stages(console))
         _print(checks, console)
@@ -68,7 +70,7 @@ def roll_out(
                 f"{paths.evaluation}: look for the cause there, or change gates"
             )
         _bless(paths, version, metrics, checks, judged)
-    if version.parent != paths.export:
+    if not is_served:
         recall = config.gates.min_index_recall
         fitted = final_fit.fitted(config, paths, version, console, min_index_recall=recall)
         version = _publish(paths, fitted)
@@ -201,13 +203,11 @@ def _judged(config: RunConfig, metrics: dict[str, Any], blessed: int | None) -> 
     return fingerprint(config.gates.model_dump(), metrics["made"]["fingerprint"], blessed)
 
 
-def _is_judged(version: Path, judged: str | None) -> bool:
-    """Whether a version is blessed; a candidate, that is not served yet, only for what holds now."""
-    try:
-        record = json.loads((version / ASSETS / BLESSING).read_text())
-    except FileNotFoundError:
-        return False
-    return judged is None or record.get("judged") == judged
+def _blessing(version: Path) -> dict[str, Any]:
+    """The record of a blessed version, {} of any other."""
+    path = version / ASSETS / BLESSING
+    record: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    return record
 
 
 def _bless(

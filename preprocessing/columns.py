@@ -68,8 +68,9 @@ def raw_features(batch: pa.RecordBatch, features: FeatureList, place: str) -> Ra
                 raw |= columns
                 notes |= told
             else:
-                raw[feature.name] = _singles(strings(column).cast(pa.large_binary()))
-                notes[NO_TEXT.format(feature.name)] = unwritable(column)
+                text = strings(column)
+                raw[feature.name] = _singles(text.cast(pa.large_binary()))
+                notes[NO_TEXT.format(feature.name)] = unwritable(column, text)
     return RawFeatures(raw, noted={why: rows for why, rows in notes.items() if rows.any()})
 
 
@@ -103,9 +104,11 @@ def _multi(
     feature: Feature, column: pa.Array, weights_column: pa.Array | None, place: str
 ) -> tuple[dict[str, pa.Array], Masks]:
     """Values and weights are paired before empty values are dropped and the rest is cut to ``max_length``."""
-    lengths, flat = _cells(column, feature.separator)
-    texts = pc.utf8_trim_whitespace(strings(flat))
+    lengths, flat, lost = _cells(column, feature.separator)
+    texts = strings(flat)
     rows = np.repeat(np.arange(len(lengths)), lengths)
+    lost[rows[unwritable(flat, texts)]] = True
+    texts = pc.utf8_trim_whitespace(texts)
     kept = true(pc.is_valid(texts))
     rank = np.cumsum(kept) - 1  # of a value among those of all rows
     first = np.full(len(lengths), np.iinfo(np.int64).max)
@@ -115,11 +118,11 @@ def _multi(
     offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int64())
     values = texts.filter(pa.array(kept)).cast(pa.large_binary())
     raw = {feature.name: pa.LargeListArray.from_arrays(offsets, values)}
-    notes: dict[str, NDArray[np.bool_]] = {NO_TEXT.format(feature.name): _unwritable(column)}
+    notes = {NO_TEXT.format(feature.name): lost}
     if weights_column is None or not feature.weights_name:
         return raw, notes
     with reading(place, str(feature.weights_column), "weight"):
-        own_lengths, own = _cells(weights_column, feature.separator)
+        own_lengths, own, _ = _cells(weights_column, feature.separator)
         weights, _ = numbers(own)
     fits = own_lengths == lengths
     paired = np.ones(len(flat))
@@ -138,26 +141,21 @@ def _multi(
     }
 
 
-def _cells(column: pa.Array, separator: str) -> tuple[NDArray[np.int64], pa.Array]:
-    """How many values each row holds, and the values: of a list, of text cut at the separator, or a single one."""
+def _cells(
+    column: pa.Array, separator: str
+) -> tuple[NDArray[np.int64], pa.Array, NDArray[np.bool_]]:
+    """How many values each row holds, the values, and the rows that are no text and so hold none.
+
+    Values are those of a list, of text cut at the separator, or a single one.
+    """
     column = plain(column)
     if is_list(column.type):
         lengths, flat = lists(column)
         if is_list(flat.type):
             raise UnreadableType(column.type, "lists of single values")
-        return lengths, flat
+        return lengths, flat, np.zeros(len(lengths), bool)
     texts = strings(column)
-    return lists(pc.split_pattern(texts, separator))
-
-
-def _unwritable(column: pa.Array) -> NDArray[np.bool_]:
-    """The rows of which a value, in a list or alone, was given and is no text."""
-    column = plain(column)
-    if not is_list(column.type):
-        return unwritable(column)
-    lengths, flat = lists(column)
-    rows = np.repeat(np.arange(len(lengths)), lengths)
-    return np.bincount(rows[unwritable(flat)], minlength=len(lengths)) > 0
+    return *lists(pc.split_pattern(texts, separator)), unwritable(column, texts)
 
 
 def _singles(values: pa.Array) -> pa.Array:

@@ -150,7 +150,7 @@ class DataConfig(Section):
         ):
             if is_set and self.columns.reward is None:
                 raise ValueError(
-                    f"{name} is read of the column that columns.reward names, which is missing: name it, or "
+                    f"{name} is about the column that columns.reward names, which is missing: name it, or "
                     f"leave {name} out"
                 )
         if self.refused is None:

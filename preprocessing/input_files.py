@@ -40,9 +40,7 @@ def find_files(path: str) -> list[str]:
             f"no file matches {path}: give an existing file, folder or pattern in the 'data' section"
         )
     # A pattern may mean a folder and what lies in it.
-    return sorted(
-        {os.path.normpath(each) if not is_remote(each) else each: each for each in found}.values()
-    )
+    return sorted({os.path.normpath(each): each for each in found}.values())
 
 
 def state(path: str) -> list[object]:

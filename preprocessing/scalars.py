@@ -116,14 +116,21 @@ def strings(column: pa.Array) -> pa.Array:
     return pc.if_else(blank, pa.scalar(None, _TEXT), text)
 
 
-def unwritable(column: pa.Array) -> NDArray[np.bool_]:
-    """A mask [rows] of values that were given and are no text: bytes that are not UTF-8, infinite numbers."""
+def unwritable(column: pa.Array, text: pa.Array) -> NDArray[np.bool_]:
+    """A mask [rows] of values that were given and are no text: bytes that are not UTF-8, infinite numbers.
+
+    Args:
+      column: any column that ``strings`` takes.
+      text: what it made of it; only what is null there is looked at again.
+    """
     column = scalars(column)
+    lost = true(pc.is_valid(column)) & true(pc.is_null(text))
+    given = column.filter(pa.array(lost))
     if pa.types.is_floating(column.type):
-        return np.isinf(_floats(column))
-    if not _is_bytes(column.type):
-        return np.zeros(len(column), bool)
-    return true(pc.is_valid(column)) & true(pc.is_null(_utf8(column)))
+        lost[lost] = np.isinf(_floats(given))
+    else:
+        lost[lost] = true(pc.is_null(_utf8(given))) if _is_bytes(column.type) else False
+    return lost
 
 
 def keys(column: pa.Array) -> tuple[pa.Array, NDArray[np.int8]]:
@@ -144,11 +151,9 @@ def keys(column: pa.Array) -> tuple[pa.Array, NDArray[np.int8]]:
         faults[true(pc.match_substring(text, "."))] = 3
     else:
         faults[true(pc.match_substring_regex(text, r"[\n\r\x00]"))] = 5
-    absent = np.flatnonzero(pc.is_null(text).to_numpy(zero_copy_only=False) & (faults == 0))
+    absent = true(pc.is_null(text)) & (faults == 0)
     faults[absent] = 1
-    if _is_bytes(column.type):
-        given = column.cast(pa.large_binary()).take(pa.array(absent)).to_pylist()
-        faults[absent[[each is not None and _decoded(each) is None for each in given]]] = 2
+    faults[absent & unwritable(column, text)] = 2
     return pc.if_else(pa.array(faults > 0), pa.scalar(None, _TEXT), text), faults
 
 
@@ -174,8 +179,9 @@ def numbers(column: pa.Array) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     if pa.types.is_null(column.type):
         return np.full(len(column), np.nan), np.zeros(len(column), bool)
     if _is_bytes(column.type):
-        values, bad = _parsed(pc.utf8_trim_whitespace(strings(column)))
-        bad |= unwritable(column)
+        text = strings(column)
+        values, bad = _parsed(pc.utf8_trim_whitespace(text))
+        bad |= unwritable(column, text)
     elif pa.types.is_floating(column.type):
         values, bad = _floats(column).astype(np.float64), np.zeros(len(column), bool)
     elif any(

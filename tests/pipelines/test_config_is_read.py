@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 from pydantic import BaseModel
@@ -21,9 +22,16 @@ def options(model: type[BaseModel], found: set[type[BaseModel]]) -> Iterator[str
     found.add(model)
     for name, field in model.model_fields.items():
         yield name
-        for kind in (field.annotation, *getattr(field.annotation, "__args__", ())):
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                yield from options(kind, found)
+        for section in sections(field.annotation):
+            yield from options(section, found)
+
+
+def sections(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models in an annotation, at any depth: `list[Feature] | None` holds one."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from sections(part)
 
 
 @pytest.mark.parametrize("name", sorted(set(options(RunConfig, set()))))
