@@ -31,7 +31,6 @@ SECTIONS = frozenset(
         "gates",
         "pipeline",
         "rollout",
-        "serve",
         "ablate",
         "vertex",
     ]

@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from pipelines.config import RunConfig
+from preprocessing.config_io import SECTIONS
 
 PACKAGES = ("preprocessing", "trainer", "serving", "pipelines")
 
@@ -32,6 +33,10 @@ def sections(annotation: Any) -> Iterator[type[BaseModel]]:
         yield annotation
     for part in get_args(annotation):
         yield from sections(part)
+
+
+def test_a_section_that_nothing_reads_is_unknown() -> None:
+    assert set(RunConfig.model_fields) == SECTIONS
 
 
 @pytest.mark.parametrize("name", sorted(set(options(RunConfig, set()))))

@@ -75,7 +75,12 @@ def make_config(work_dir: Path, **sections: dict[str, Any]) -> TrainerSections:
             "interactions": {"path": "log.csv"},
             "items": {"path": "items.csv"},
             "users": {"path": "users.csv"},
-            "columns": {"user": "user_key", "item": "product", "timestamp": "time"},
+            "columns": {
+                "user": "user_key",
+                "item": "product",
+                "timestamp": "time",
+                "reward": "rating",
+            },
         },
         "features": FEATURES,
         "towers": {"dim": 8, "item_hidden": [16], "unknown_rate": 0.0},
