@@ -55,8 +55,9 @@ def roll_out(
     label, blessed = config.rollout.label, _label(paths, config.rollout.label)
     judged, record = _judged(config, metrics, blessed), _blessing(version)
     is_served = version.parent == paths.export
-    # A candidate's blessing holds for what it was judged by; a version in service is judged once.
-    if not record or (not is_served and record.get("judged") != judged):
+    # A version that the label named or passed by was judged then.
+    is_settled = is_served and _is_settled(paths, int(version.name), blessed)
+    if not record or (not is_settled and record.get("judged") != judged):
         (version / ASSETS / BLESSING).unlink(missing_ok=True)
         checks = _judge(config, paths, version, metrics, Stages(console))
         _print(checks, console)
@@ -73,11 +74,28 @@ def roll_out(
     if not is_served:
         recall = config.gates.min_index_recall
         fitted = final_fit.fitted(config, paths, version, console, min_index_recall=recall)
-        version = _publish(paths, fitted)
+        version = _publish(paths, fitted, label, blessed, console)
         write_page(paths, metrics, version)
+        return version
     with exclusive(paths.export):
+        if not is_settled:
+            _require_unmoved(paths, label, blessed)
         _move_label(paths, label, int(version.name), console)
     return version
+
+
+def _is_settled(paths: Paths, number: int, blessed: int | None) -> bool:
+    return number in withdrawn_versions(paths.export) or (blessed is not None and number <= blessed)
+
+
+def _require_unmoved(paths: Paths, label: str, judged_against: int | None) -> None:
+    now = _label(paths, label)
+    if now != judged_against:
+        raise LongtailFailure(
+            f"{paths.export}: label {label} moved from {judged_against or 'no version'} to {now or 'no version'} "
+            f"while a candidate was compared with {judged_against or 'none'}: another run shares this "
+            "rollout.export_dir; nothing was published, run again to compare with the version of today"
+        )
 
 
 def _move_label(paths: Paths, label: str, number: int, console: Console) -> None:
@@ -226,11 +244,16 @@ def _bless(
     write_text_atomically(version / ASSETS / BLESSING, json.dumps(record, indent=2) + "\n")
 
 
-def _publish(paths: Paths, candidate: Path) -> Path:
-    """Move a blessed candidate among the served versions, under the next number."""
+def _publish(
+    paths: Paths, candidate: Path, label: str, judged_against: int | None, console: Console
+) -> Path:
+    """Move a blessed candidate among the served versions, under the next number, and the label to it."""
     with staging(paths.export) as out:
         shutil.copytree(candidate, out, dirs_exist_ok=True)
-        target = publish(out, paths.export)
+        with exclusive(paths.export):
+            _require_unmoved(paths, label, judged_against)
+            target = publish(out, paths.export)
+            _move_label(paths, label, int(target.name), console)
     final_fit.forget(paths)
     return target
 

@@ -148,7 +148,7 @@ def test_it_fits_after_the_evaluated_run_and_says_what_either_has_learned(
     for name in ("metrics.json", "blessing.json", "per_query.parquet"):
         assert (made / ASSETS / name).is_file()
     assert not (tmp_path / "export").exists()  # published by the rollout, and in one rename
-    rollout._publish(paths, made)
+    rollout._publish(paths, made, "stable", None, QUIET)
     served = rollout.served_version(paths.export, final_fit.wanted(given, "export of evaluated"))
     assert served == paths.export / "1"
     # What was served as a final fit is not what `final_fit: none` would serve.

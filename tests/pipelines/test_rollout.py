@@ -15,6 +15,7 @@ from pipelines.references import BLESSING
 from preprocessing.errors import LongtailError, LongtailFailure
 from serving.export import ASSETS
 from serving.export_dir import read_labels, version_paths
+from serving.labels import move_label
 from tests.pipelines.evidence import evidence, per_query
 from tests.pipelines.test_final_fit import config, version
 from trainer.per_query import PER_QUERY, PerQuery, write_per_query
@@ -115,6 +116,44 @@ def test_a_blessing_that_still_holds_is_not_judged_again(
             shop.day(finds(9, 3))
     monkeypatch.setattr(rollout, "_judge", killed)
     assert shop.day(finds(9, 3), again=True) == "1" and shop.label == 1
+
+
+def test_a_label_that_another_run_moved_in_between_is_compared_with(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.day(finds(9, 3))
+    fitted, other = rollout.final_fit.fitted, Shop(shop.root)
+    other.paths = Paths(shop.root / "other", "shop", shop.root / "export")
+
+    def while_another_run_ends(*given: Any, **how: Any) -> Path:
+        with monkeypatch.context() as before:
+            before.setattr(rollout.final_fit, "fitted", fitted)
+            assert other.day(finds(9, 9)) == "2"
+        return fitted(*given, **how)
+
+    with monkeypatch.context() as during:
+        during.setattr(rollout.final_fit, "fitted", while_another_run_ends)
+        with pytest.raises(LongtailFailure, match=r"label stable moved from 1 to 2 .*run again"):
+            shop.day(finds(9, 3))
+    assert shop.label == 2 and sorted(version_paths(shop.paths.export)) == [1, 2]
+    with pytest.raises(LongtailFailure, match="tail"):
+        shop.day(finds(9, 3), again=True)  # as good as 1, not as 2
+
+
+def test_a_published_version_without_its_label_is_judged_by_what_serves_now(shop: Shop) -> None:
+    shop.day(finds(9, 3))
+    assert shop.day(finds(9, 3)) == "2"
+    move_label(shop.paths.export, "stable", 1)  # as if killed between the version and its label
+    metrics = {
+        **evidence(finds(9, 3)).metrics,
+        "made": {"data_fingerprint": "d1", "fingerprint": "e"},
+    }
+    published = shop.paths.export / "2"
+    with pytest.raises(LongtailFailure, match="overall"):
+        rollout.roll_out(shop.config(min_overall=0.99), shop.paths, published, metrics, QUIET)
+    assert shop.label == 1
+    assert rollout.roll_out(shop.config(), shop.paths, published, metrics, QUIET) == published
+    assert shop.label == 2
 
 
 def test_an_evaluation_on_nobody_moves_no_label(shop: Shop) -> None:
