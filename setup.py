@@ -80,7 +80,7 @@ setup(
         "pipelines.configs",
     ],
     package_dir={"pipelines.configs": "configs"},
-    package_data={"trainer": ["templates/*.j2"], "pipelines.configs": ["*.yaml"]},
+    package_data={"trainer.evaluation.report": ["templates/*.j2"], "pipelines.configs": ["*.yaml"]},
     install_requires=CORE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["longtail = pipelines.cli:main"]},

@@ -1,3 +1,3 @@
 """Measurements, each its own program: `python -m benchmarks.NAME --help`."""
 
-import preprocessing.quiet  # noqa: F401  before anything that imports TensorFlow
+import preprocessing.base.quiet  # noqa: F401  before anything that imports TensorFlow

@@ -26,7 +26,7 @@ from rich.table import Table
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
 from pipelines import config as configuration
-from preprocessing.artifacts import (
+from preprocessing.base.artifacts import (
     fingerprint,
     library_versions,
     whole_directory,
@@ -36,16 +36,16 @@ from preprocessing.artifacts import (
 from preprocessing.features import Feature, Kind
 from preprocessing.finished import finished_data
 from preprocessing.run import preprocess
-from preprocessing.tfrecords import write_examples
-from trainer.build import load_model
-from trainer.config import TrainerSections
+from preprocessing.sources.tfrecord_reader import write_examples
+from trainer.config.sections import TrainerSections
+from trainer.data.examples_io import example_files
+from trainer.data.item_table import ItemTable
+from trainer.data.vocabulary import open_transform, table_sizes
 from trainer.evaluate import SPLITS, read_split
-from trainer.examples_io import example_files
+from trainer.evaluation.retrieval import item_embeddings, query_embeddings, top_items
 from trainer.functional.metrics import Targets, hits, mean_over_users, recall_at_k
-from trainer.item_table import ItemTable
-from trainer.retrieval import item_embeddings, query_embeddings, top_items
+from trainer.loop.build import load_model
 from trainer.task import train
-from trainer.vocabulary import open_transform, table_sizes
 
 ONE_OF = 10
 Figures = dict[str, float]

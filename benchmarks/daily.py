@@ -24,9 +24,9 @@ from rich.table import Table
 
 from pipelines import config as configuration
 from pipelines import datasets
-from preprocessing.artifacts import library_versions, write_text_atomically
+from preprocessing.base.artifacts import library_versions, write_text_atomically
 from preprocessing.run import preprocess
-from trainer.config import TrainerSections
+from trainer.config.sections import TrainerSections
 from trainer.evaluate import evaluate
 from trainer.task import train
 

@@ -22,11 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.index_latency import embeddings
-from trainer.baselines.popularity import Popularity
+from trainer.base.keras_gate import tf, tfrs
+from trainer.evaluation.baselines.popularity import Popularity
+from trainer.evaluation.protocol import QuerySplit, csr_of
+from trainer.evaluation.retrieval import Ragged, top_items, top_items_by_mode
 from trainer.functional.metrics import Targets
-from trainer.keras_gate import tf, tfrs
-from trainer.protocol import QuerySplit, csr_of
-from trainer.retrieval import Ragged, top_items, top_items_by_mode
 
 BATCH = 64
 TFRS_BATCH = 512

@@ -26,15 +26,15 @@ from rich.table import Table
 from pipelines import config as configuration
 from pipelines import datasets
 from pipelines.config import Paths, RunConfig
-from pipelines.final_fit import fitting
-from preprocessing.artifacts import library_versions, write_text_atomically
+from pipelines.rollout.final_fit import fitting
+from preprocessing.base.artifacts import library_versions, write_text_atomically
 from preprocessing.run import preprocess
-from trainer.buckets import assign_buckets
-from trainer.continuation import Previous, carried_over
-from trainer.evaluation_queries import EvaluationQueries, evaluation_queries
+from trainer.evaluation.buckets import assign_buckets
+from trainer.evaluation.protocol import measure, new_targets, paired_difference
+from trainer.evaluation.queries import EvaluationQueries, evaluation_queries
+from trainer.evaluation.retrieval import item_embeddings, query_embeddings, top_items
 from trainer.functional.metrics import Targets
-from trainer.protocol import measure, new_targets, paired_difference
-from trainer.retrieval import item_embeddings, query_embeddings, top_items
+from trainer.loop.continuation import Previous, carried_over
 from trainer.task import train
 
 WAYS = ("none", "continue", "from_scratch")

@@ -23,9 +23,9 @@ from typing import Any
 
 import numpy as np
 
-from preprocessing.artifacts import write_text_atomically
-from trainer.frequency import FrequencyEstimator
-from trainer.keras_gate import tf
+from preprocessing.base.artifacts import write_text_atomically
+from trainer.base.keras_gate import tf
+from trainer.negatives.frequency import FrequencyEstimator
 
 ITEMS, BATCH, BUCKETS, CHANGE, END = 1_000, 128, 5_000, 10_000, 20_000
 HASHES = (1, 2, 4)

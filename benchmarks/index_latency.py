@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.config import ScannConfig
-from serving.exact_index import ExactIndex
-from serving.export_check import latency
-from serving.index import Index
-from serving.scann_index import ScannIndex
-from trainer.keras_gate import tf
-from trainer.retrieval import top_items
+from serving.export.check import latency
+from serving.index.exact import ExactIndex
+from serving.index.interface import Index
+from serving.index.scann import ScannIndex
+from trainer.base.keras_gate import tf
+from trainer.evaluation.retrieval import top_items
 
 BATCHES = (1, 64)
 QUERIES = 256

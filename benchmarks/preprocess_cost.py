@@ -24,9 +24,9 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from preprocessing.artifacts import library_versions, write_text_atomically
+from preprocessing.base.artifacts import library_versions, write_text_atomically
+from preprocessing.base.config_io import load_config
 from preprocessing.config import DataSections
-from preprocessing.config_io import load_config
 
 _CHILD = """
 import json, resource, sys

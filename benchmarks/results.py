@@ -22,14 +22,14 @@ from rich.console import Console
 
 from pipelines import config as configuration
 from pipelines import datasets
-from preprocessing.artifacts import library_versions, write_text_atomically
+from preprocessing.base.artifacts import library_versions, write_text_atomically
 from preprocessing.run import preprocess
-from trainer.buckets import BUCKETS
 from trainer.evaluate import evaluate
-from trainer.per_query import KNOWN, PER_QUERY, Key, PerQuery, read_per_query
-from trainer.plots import LABELS, RANKERS
-from trainer.protocol import clearly_best, paired_difference, plain, standard_error
-from trainer.tables import formatted, signed
+from trainer.evaluation.buckets import BUCKETS
+from trainer.evaluation.per_query import KNOWN, PER_QUERY, Key, PerQuery, read_per_query
+from trainer.evaluation.protocol import clearly_best, paired_difference, plain, standard_error
+from trainer.evaluation.report.plots import LABELS, RANKERS
+from trainer.evaluation.report.tables import formatted, signed
 from trainer.task import train
 
 GROUPS = {"overall": KNOWN, **{name: (name,) for name in BUCKETS[:3]}}

@@ -17,8 +17,8 @@ from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
-from serving.codec import decode_request
-from serving.status import StatusError
+from serving.server.codec import decode_request
+from serving.server.status import StatusError
 
 ONE = {"x": tf.float32}
 TEXT = {"x": tf.string}

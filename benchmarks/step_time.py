@@ -21,16 +21,16 @@ import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
+from preprocessing.base.config_io import load_config, parse_config
 from preprocessing.config import AS_OF
-from preprocessing.config_io import load_config, parse_config
-from trainer.build import build_model
-from trainer.config import TrainerSections
-from trainer.input_fn import TrainingData
-from trainer.item_column import ItemColumn
-from trainer.item_table import ItemTable
-from trainer.keras_gate import tf
-from trainer.model import RecallModel
-from trainer.optimizer import SparseAdagrad
+from trainer.base.keras_gate import tf
+from trainer.config.sections import TrainerSections
+from trainer.data.input_fn import TrainingData
+from trainer.data.item_column import ItemColumn
+from trainer.data.item_table import ItemTable
+from trainer.loop.build import build_model
+from trainer.loop.optimizer import SparseAdagrad
+from trainer.towers.recall_model import RecallModel
 
 USERS = 2_500
 CATEGORIES = {

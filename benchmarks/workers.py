@@ -24,11 +24,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.step_time import synthetic, synthetic_config
-from trainer.cluster import read_cluster
-from trainer.distribution import Span
-from trainer.input_fn import Part
-from trainer.keras_gate import keras, tf
-from trainer.strategy import distribute
+from trainer.base.keras_gate import keras, tf
+from trainer.data.input_fn import Part
+from trainer.distributed.cluster import read_cluster
+from trainer.distributed.strategy import distribute
+from trainer.distributed.synchronous import Span
 
 _STEPS = 8
 """Steps of an execution."""

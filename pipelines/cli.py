@@ -11,13 +11,13 @@ from typing import Annotated, Any
 
 import typer
 
-import preprocessing.quiet  # noqa: F401  before anything that imports TensorFlow
+import preprocessing.base.quiet  # noqa: F401  before anything that imports TensorFlow
 from pipelines import config as configuration
 from pipelines import local
-from pipelines.options import ConfigFile, Overrides, console
+from pipelines.commands.options import ConfigFile, Overrides, console
 from pipelines.tfx.cli import app as pipeline
 from pipelines.vertex.cli import app as vertex
-from preprocessing.errors import LongtailError
+from preprocessing.base.errors import LongtailError
 
 app = typer.Typer(
     name="longtail",
@@ -51,7 +51,7 @@ def run(
     config: ConfigFile, continue_from: ContinueFrom = None, overrides: Overrides = None
 ) -> None:
     """All steps in order, then the gates and the rollout; what is current is skipped."""
-    from trainer.report import render_table
+    from trainer.evaluation.report.page import render_table
 
     result = _step(local.run, config, _continuing(overrides, continue_from))
     console.print(render_table(result["metrics"]))
@@ -72,7 +72,7 @@ def preprocess(
 @app.command()
 def inspect(config: ConfigFile, overrides: Overrides = None) -> None:
     """Show features, vocabularies, missing values, buckets, refusals and anomalies of the data."""
-    from pipelines.inspect import inspect as show
+    from pipelines.commands.inspect import inspect as show
 
     _step(show, config, overrides)
 
@@ -88,7 +88,7 @@ def train(
 @app.command()
 def evaluate(config: ConfigFile, overrides: Overrides = None) -> None:
     """Measure the model and the baselines on the full corpus, by popularity bucket."""
-    from trainer.report import render_table
+    from trainer.evaluation.report.page import render_table
 
     console.print(render_table(_step(local.evaluate, config, overrides)))
 
@@ -133,7 +133,7 @@ def rollback(
     overrides: Overrides = None,
 ) -> None:
     """Move the label of the served version back; servers follow within seconds."""
-    from pipelines.rollout import roll_back
+    from pipelines.rollout.rollout import roll_back
 
     _step(roll_back, config, overrides, to=to)
 
@@ -148,8 +148,8 @@ def serve(
     max_body_bytes: Annotated[int, typer.Option(help="larger ones get 413", min=1)] = 8 * 2**20,
 ) -> None:
     """Answer TF Serving's REST API on this machine (all limits: python -m serving.server --help)."""
-    from serving.limits import Limits
-    from serving.server import serve as start
+    from serving.server.limits import Limits
+    from serving.server.run import serve as start
 
     limits = Limits(queue=queue, max_body_bytes=max_body_bytes)
     start(export_dir, host=host, port=port, model_name=model, limits=limits)
@@ -170,7 +170,7 @@ def recommend(
     overrides: Overrides = None,
 ) -> None:
     """Items for one user, with their titles."""
-    from pipelines.recommend import recommend as ask
+    from pipelines.commands.recommend import recommend as ask
 
     given = [pair.partition("=")[::2] for pair in feature or []]
     items = [item for item in history.split(",") if item]
@@ -187,7 +187,7 @@ def demo(
     overrides: Overrides = None,
 ) -> None:
     """A year of real groceries: data, model, baselines, server and three households' recommendations."""
-    from pipelines.demo import demo as show
+    from pipelines.commands.demo import demo as show
 
     show(console, quick=quick, overrides=overrides or [])
 

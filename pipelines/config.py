@@ -10,13 +10,13 @@ from typing import Annotated
 from pydantic import Field
 
 from pipelines.ablation.arms import AblateConfig
-from pipelines.gates import GatesConfig
+from pipelines.rollout.gates import GatesConfig
 from pipelines.tfx.config import PipelineConfig
 from pipelines.vertex.config import VertexConfig
-from preprocessing.artifacts import MANIFEST
-from preprocessing.config_io import load_config
+from preprocessing.base.artifacts import MANIFEST
+from preprocessing.base.config_io import load_config
+from preprocessing.base.locations import mounted, reachable
 from preprocessing.features import Section
-from preprocessing.locations import mounted, reachable
 from serving.config import ServingSections
 
 

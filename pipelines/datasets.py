@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from preprocessing.artifacts import write_new
+from preprocessing.base.artifacts import write_new
+from preprocessing.base.errors import LongtailError, LongtailFailure
 from preprocessing.config import DataConfig
-from preprocessing.errors import LongtailError, LongtailFailure
 
 MOVIELENS_LICENCE = (
     "MovieLens-1M by GroupLens Research: for research use; not to be redistributed or used commercially without "

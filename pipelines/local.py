@@ -11,8 +11,8 @@ from rich.console import Console
 
 from pipelines import datasets
 from pipelines.config import Paths, RunConfig
-from preprocessing.artifacts import read_manifest
-from preprocessing.errors import LongtailError
+from preprocessing.base.artifacts import read_manifest
+from preprocessing.base.errors import LongtailError
 
 COMMAND = "longtail run"
 
@@ -21,7 +21,7 @@ def preprocess(
     config: RunConfig, paths: Paths, console: Console, beam_options: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Sources to ``data/``."""
-    from preprocessing.progress import Stages
+    from preprocessing.base.progress import Stages
     from preprocessing.run import preprocess as run
 
     datasets.fetch(config.data)
@@ -30,7 +30,7 @@ def preprocess(
 
 def preprocess_and_check(config: RunConfig, paths: Paths, console: Console) -> dict[str, Any]:
     """The same, and what looks odd in the examples is told before anything is trained on them."""
-    from pipelines.inspect import check, tell
+    from pipelines.commands.inspect import check, tell
 
     manifest = preprocess(config, paths, console)
     tell(check(config, paths, console), console)
@@ -55,9 +55,9 @@ def evaluate(
       console: for progress.
       version: whose index the report names; default: the newest.
     """
-    from pipelines.page import write_page
-    from preprocessing.progress import Stages
-    from serving.export import newest_version
+    from pipelines.rollout.page import write_page
+    from preprocessing.base.progress import Stages
+    from serving.export.run import newest_version
     from trainer.evaluate import evaluate as run
 
     metrics = run(
@@ -69,17 +69,17 @@ def evaluate(
 
 def export(config: RunConfig, paths: Paths, console: Console) -> Path:
     """A new version of the SavedModel, straight to the served ones."""
-    from serving.export import export as run
+    from serving.export.run import export as run
 
     return run(config, paths.data, paths.model, paths.export, console=console)
 
 
 def candidate(config: RunConfig, paths: Paths, console: Console) -> Path:
     """A version of the SavedModel where no server looks; the served one that was made of the same."""
-    from pipelines.final_fit import wanted
-    from pipelines.rollout import served_version
-    from serving.export import export as run
-    from serving.export import export_fingerprint
+    from pipelines.rollout.final_fit import wanted
+    from pipelines.rollout.rollout import served_version
+    from serving.export.run import export as run
+    from serving.export.run import export_fingerprint
 
     made_from = [
         (read_manifest(path) or {}).get("fingerprint") for path in (paths.data, paths.model)
@@ -102,8 +102,8 @@ def run(config: RunConfig, paths: Paths, console: Console) -> dict[str, Any]:
       LongtailError: the input of a step is bad, or beside the served versions lies a file that is not ours.
       LongtailFailure: a gate refused the model; what was served is served on.
     """
-    from pipelines.rollout import roll_out
-    from serving.labels import require_ours
+    from pipelines.rollout.rollout import roll_out
+    from serving.export.labels import require_ours
 
     _check_continuation(config)
     require_ours(paths.export)  # hours before the label moves
@@ -128,7 +128,7 @@ def _check_continuation(config: RunConfig) -> None:
     """Before hours of work: there is a run to continue, and one folder for the versions of all days."""
     if config.train.continue_from is None:
         return
-    from trainer.continuation import Previous
+    from trainer.loop.continuation import Previous
 
     Previous.open(Path(config.train.continue_from)).require_until()
     if config.rollout.export_dir is None:

@@ -13,10 +13,10 @@ from pydantic import (
     model_validator,
 )
 
+from preprocessing.base.locations import COMPRESSED, is_folder, is_pattern
 from preprocessing.features import Feature, FeatureList, Section, Side, checked_features
-from preprocessing.locations import COMPRESSED, is_folder, is_pattern
+from preprocessing.sources.times import TimeUnit, check_format
 from preprocessing.split_config import Fraction, SplitConfig
-from preprocessing.times import TimeUnit, check_format
 
 Format = Literal["csv", "parquet", "tfrecord", "bigquery"]
 _ENDINGS: dict[str, Format] = {

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from preprocessing.artifacts import MANIFEST, fingerprint, read_manifest
+from preprocessing.base.artifacts import MANIFEST, fingerprint, read_manifest
+from preprocessing.base.errors import LongtailError
 from preprocessing.config import DataSections
-from preprocessing.errors import LongtailError
 from preprocessing.features import Kind
 
 FORMAT = 5

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 if __name__ == "__main__":  # before anything that imports TensorFlow
-    import preprocessing.quiet  # noqa: F401
+    import preprocessing.base.quiet  # noqa: F401
 
 import argparse
 import json
@@ -19,41 +19,33 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from preprocessing import (
-    bigquery,
-    catalogue,
-    dropped_items,
-    examples,
-    ingest,
-    joins,
-    samples,
-    splits,
-    time_range,
-)
-from preprocessing.artifacts import (
+from preprocessing.base.artifacts import (
     fingerprint,
     is_current,
     read_manifest,
     whole_directory,
     write_manifest,
 )
-from preprocessing.beam_job import ROW, BeamJob, item_schema
+from preprocessing.base.config_io import load_config
+from preprocessing.base.errors import LongtailError, LongtailFailure
+from preprocessing.base.locations import reachable, shared
+from preprocessing.base.progress import Stages
+from preprocessing.beam.jobs import ROW, BeamJob, item_schema
+from preprocessing.beam.runners import Runner
+from preprocessing.beam.shuffle import Group, Piece, read_pieces
 from preprocessing.config import DataSections, TableConfig
-from preprocessing.config_io import load_config
-from preprocessing.empty_splits import require_examples
-from preprocessing.errors import LongtailError, LongtailFailure
 from preprocessing.features import Side
 from preprocessing.finished import FORMAT, settings
-from preprocessing.input_files import find_files, state
-from preprocessing.item_counts import LogStatistics
-from preprocessing.locations import reachable, shared
-from preprocessing.progress import Stages
-from preprocessing.readers import plan
-from preprocessing.row_outcomes import ITEMS, RowOutcomes, Rows
-from preprocessing.row_report import FOLDERS, report, report_users
-from preprocessing.runners import Runner
-from preprocessing.shuffle import Group, Piece, read_pieces
-from preprocessing.transform import ID_WEIGHT
+from preprocessing.log import dropped_items, examples, ingest, joins, samples, splits, time_range
+from preprocessing.log.empty_splits import require_examples
+from preprocessing.sources import bigquery_reader as bigquery
+from preprocessing.sources import key_tables as catalogue
+from preprocessing.sources.input_files import find_files, state
+from preprocessing.sources.readers import plan
+from preprocessing.sources.row_outcomes import ITEMS, RowOutcomes, Rows
+from preprocessing.sources.row_report import FOLDERS, report, report_users
+from preprocessing.transform.item_counts import LogStatistics
+from preprocessing.transform.preprocessing_fn import ID_WEIGHT
 
 
 def data_fingerprint(config: DataSections, *, with_log: bool = True) -> str:

@@ -9,7 +9,7 @@ import pyarrow as pa
 from pydantic import BeforeValidator, Field, model_validator
 
 from preprocessing.features import Section
-from preprocessing.times import iso_8601
+from preprocessing.sources.times import iso_8601
 
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 

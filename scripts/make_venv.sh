@@ -58,8 +58,8 @@ fi
 # 10 to 20 s a start. What the commands import is compiled here once; a library that cannot be imported shows too.
 echo "Compiling what the commands import"
 env -u PYTHONDONTWRITEBYTECODE "$venv/bin/python" -W ignore - <<'END'
-import preprocessing.quiet  # before TensorFlow
-import implicit.als, matplotlib.figure, pipelines.cli, preprocessing.run, pytest, serving.export, serving.server
+import preprocessing.base.quiet  # before TensorFlow
+import implicit.als, matplotlib.figure, pipelines.cli, preprocessing.run, pytest, serving.export.run, serving.server.run
 import trainer.evaluate, trainer.task
 import importlib.util
 if importlib.util.find_spec("tfx"):  # not on Python 3.11

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from preprocessing.errors import LongtailError
+from preprocessing.base.errors import LongtailError
 from serving.request_limits import MAX_BATCH, RequestLimits
 from serving.signature_inputs import K, columns, neutral_inputs
 from serving.transport import ServingError as ServingError

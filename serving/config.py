@@ -8,7 +8,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from preprocessing.features import Section
 from serving.request_limits import MAX_BATCH
-from trainer.config import TrainerSections
+from trainer.config.sections import TrainerSections
 
 
 class ScannConfig(Section):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from preprocessing.errors import LongtailError
+from preprocessing.base.errors import LongtailError
 
 # The scalar input of the signature `recommend`.
 K = "k"

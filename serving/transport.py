@@ -8,8 +8,8 @@ import random
 from time import monotonic, sleep
 from typing import Any
 
-from preprocessing.errors import LongtailError, LongtailFailure
-from trainer.optional import require
+from preprocessing.base.errors import LongtailError, LongtailFailure
+from preprocessing.base.optional import require
 
 httpx = require("httpx", "serving")
 

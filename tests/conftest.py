@@ -18,7 +18,7 @@ for name, value in {
     "OMP_NUM_THREADS": "2",
     "OPENBLAS_NUM_THREADS": "1",  # implicit warns (here: fails) where BLAS has threads of its own
     "CUDA_VISIBLE_DEVICES": "-1",
-    "TF_CPP_MIN_LOG_LEVEL": "3",  # as preprocessing.quiet sets it for users
+    "TF_CPP_MIN_LOG_LEVEL": "3",  # as preprocessing.base.quiet sets it for users
     "MPLBACKEND": "Agg",
 }.items():
     os.environ.setdefault(name, value)

@@ -54,7 +54,7 @@ def test_a_benchmark_talks_of_itself_alone(root: Path) -> None:
 @pytest.mark.slow
 def test_only_preprocessing_imports_beam(root: Path) -> None:
     """Seconds and 200 MB for every training, export and server."""
-    modules = "serving.server, serving.export, trainer.task, trainer.evaluate"
+    modules = "serving.server.run, serving.export.run, trainer.task, trainer.evaluate"
     code = f"import sys, {modules}; print([m for m in sys.modules if m.startswith('apache_beam')])"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True

@@ -9,7 +9,7 @@ ALS is tuned on validation, and test is ranked once by each. See `protocol` for 
 from __future__ import annotations
 
 if __name__ == "__main__":  # before anything that imports TensorFlow
-    import preprocessing.quiet  # noqa: F401
+    import preprocessing.base.quiet  # noqa: F401
 
 import argparse
 import json
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocessing.artifacts import (
+from preprocessing.base.artifacts import (
     fingerprint,
     is_current,
     library_versions,
@@ -31,25 +31,30 @@ from preprocessing.artifacts import (
     whole_directory,
     write_manifest,
 )
-from preprocessing.config_io import load_config
-from preprocessing.errors import LongtailError
+from preprocessing.base.config_io import load_config
+from preprocessing.base.errors import LongtailError
+from preprocessing.base.locations import reachable
+from preprocessing.base.progress import Stages
 from preprocessing.finished import finished_data, finished_model
-from preprocessing.locations import reachable
-from preprocessing.progress import Stages
-from trainer.baselines.popularity import Popularity
-from trainer.baselines.ranker import Material, Ranker
-from trainer.baselines.registry import BASELINES
-from trainer.buckets import assign_buckets
-from trainer.build import load_model
-from trainer.config import TrainerSections
-from trainer.evaluation_queries import evaluation_queries
+from trainer.config.sections import TrainerSections
+from trainer.evaluation.baselines.popularity import Popularity
+from trainer.evaluation.baselines.ranker import Material, Ranker
+from trainer.evaluation.baselines.registry import BASELINES
+from trainer.evaluation.buckets import assign_buckets
+from trainer.evaluation.measured import Clock, headline, judge, long_tail_curve
+from trainer.evaluation.per_query import PER_QUERY, Rankings, write_per_query
+from trainer.evaluation.protocol import QuerySplit, csr_of
+from trainer.evaluation.queries import evaluation_queries
+from trainer.evaluation.report.page import PLOTS, draw, render_html, render_table
+from trainer.evaluation.retrieval import (
+    item_embeddings,
+    query_embeddings,
+    top_items,
+    top_items_by_mode,
+)
 from trainer.functional.metrics import Ints, Targets
-from trainer.judge import Clock, headline, judge, long_tail_curve
-from trainer.model import RecallModel
-from trainer.per_query import PER_QUERY, Rankings, write_per_query
-from trainer.protocol import QuerySplit, csr_of
-from trainer.report import PLOTS, draw, render_html, render_table
-from trainer.retrieval import item_embeddings, query_embeddings, top_items, top_items_by_mode
+from trainer.loop.build import load_model
+from trainer.towers.recall_model import RecallModel
 
 METRICS, REPORT = "metrics.json", "report.html"
 SPLITS = ("validation", "test")

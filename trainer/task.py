@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 if __name__ == "__main__":  # before anything that imports TensorFlow
-    import preprocessing.quiet  # noqa: F401
+    import preprocessing.base.quiet  # noqa: F401
 
 import argparse
 import contextlib
@@ -16,29 +16,35 @@ from typing import Any
 
 from rich.console import Console
 
-from preprocessing.artifacts import (
+from preprocessing.base.artifacts import (
     fingerprint,
     is_current,
     read_manifest,
     write_manifest,
 )
-from preprocessing.config_io import load_config
-from preprocessing.errors import LongtailError, LongtailFailure
+from preprocessing.base.config_io import load_config
+from preprocessing.base.errors import LongtailError, LongtailFailure
+from preprocessing.base.locations import reachable
+from preprocessing.base.sole_writer import sole_writer
 from preprocessing.finished import finished_data
-from preprocessing.locations import reachable
-from preprocessing.sole_writer import sole_writer
-from trainer.callbacks import CheckpointEvery, ProgressReport, Scalars, StopOnNaN, ValidationRecall
-from trainer.cluster import read_cluster
-from trainer.config import TrainerSections
-from trainer.continuation import Previous
-from trainer.distribution import Alone, Span
-from trainer.input_fn import TrainingData
-from trainer.keras_gate import keras, tf
-from trainer.parameter_servers import serve
-from trainer.passes import Passes, is_anew
-from trainer.run_state import RunState, claim
-from trainer.strategy import distribute
-from trainer.validation import Validation
+from trainer.base.keras_gate import keras, tf
+from trainer.config.sections import TrainerSections
+from trainer.data.input_fn import TrainingData
+from trainer.distributed.cluster import read_cluster
+from trainer.distributed.parameter_servers import serve
+from trainer.distributed.strategy import distribute
+from trainer.distributed.synchronous import Alone, Span
+from trainer.loop.callbacks import (
+    CheckpointEvery,
+    ProgressReport,
+    Scalars,
+    StopOnNaN,
+    ValidationRecall,
+)
+from trainer.loop.continuation import Previous
+from trainer.loop.passes import Passes, is_anew
+from trainer.loop.run_state import RunState, claim
+from trainer.loop.validation import Validation
 
 
 def training_fingerprint(

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveFloat, field_validator
 
-from preprocessing.config_io import parse_config, put
-from preprocessing.errors import LongtailError
+from preprocessing.base.config_io import parse_config, put
+from preprocessing.base.errors import LongtailError
 from preprocessing.features import Section
-from trainer.config import TrainerSections
-from trainer.loss_config import LossConfig, PriorConfig
+from trainer.config.loss import LossConfig, PriorConfig
+from trainer.config.sections import TrainerSections
 
 NO_CORRECTION, LOG_Q = "no correction", "logQ exact"
 TEMPERATURE = "loss.temperature"

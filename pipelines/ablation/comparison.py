@@ -14,7 +14,7 @@ from pipelines.ablation.arms import Arm, Changes, value_at, variant
 from pipelines.ablation.progress import Board
 from pipelines.ablation.runs import Runs
 from pipelines.config import RunConfig
-from trainer.config import TrainerSections
+from trainer.config.sections import TrainerSections
 
 Json = dict[str, Any]
 

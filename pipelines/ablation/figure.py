@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from trainer.optional import require
-from trainer.plots import FRAME, LABELS
+from preprocessing.base.optional import require
+from trainer.evaluation.report.plots import FRAME, LABELS
 
 Json = dict[str, Any]
 # Okabe and Ito's colours, told apart with every common colour blindness; without their yellow.

@@ -7,23 +7,23 @@ from typing import Any
 
 from rich.console import Console
 
-from preprocessing.progress import Stages
-from trainer.baselines.ranker import Material, Ranker
-from trainer.baselines.registry import BASELINES, REPEAT_ONLY
-from trainer.buckets import assign_buckets
-from trainer.catalogue import Catalogue
-from trainer.config import TrainerSections
+from preprocessing.base.progress import Stages
+from trainer.config.sections import TrainerSections
+from trainer.data.catalogue import Catalogue
 from trainer.evaluate import SPLITS, TwoTower, read_split
-from trainer.model import RecallModel
-from trainer.protocol import measure
-from trainer.retrieval import item_embeddings
+from trainer.evaluation.baselines.ranker import Material, Ranker
+from trainer.evaluation.baselines.registry import BASELINES, REPEAT_ONLY
+from trainer.evaluation.buckets import assign_buckets
+from trainer.evaluation.protocol import measure
+from trainer.evaluation.retrieval import item_embeddings
+from trainer.towers.recall_model import RecallModel
 
 GROUPS = ("overall", "head", "torso", "tail")
 Json = dict[str, Any]
 
 
 class Judge:
-    """Ranks the splits in mode `new` (see `trainer.protocol`), to the longest list."""
+    """Ranks the splits in mode `new` (see `trainer.evaluation.protocol`), to the longest list."""
 
     def __init__(self, config: TrainerSections, data_dir: Path, betas: list[float]) -> None:
         """Reads the queries of both splits.

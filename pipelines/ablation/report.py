@@ -12,9 +12,9 @@ from rich.table import Table
 from pipelines.ablation.arms import LOG_Q, NO_CORRECTION, TEMPERATURE
 from pipelines.ablation.figure import frontier
 from pipelines.ablation.progress import minutes
-from preprocessing.artifacts import write_text_atomically
-from preprocessing.errors import LongtailError
-from trainer.plots import LABELS
+from preprocessing.base.artifacts import write_text_atomically
+from preprocessing.base.errors import LongtailError
+from trainer.evaluation.report.plots import LABELS
 
 Json = dict[str, Any]
 GROUPS = ("overall", "head", "torso", "tail")

@@ -18,11 +18,11 @@ from pipelines import local
 from pipelines.ablation.arms import check, chosen_arms
 from pipelines.ablation.progress import Board
 from pipelines.config import Paths, RunConfig
-from preprocessing.artifacts import library_versions
-from preprocessing.errors import LongtailFailure
-from preprocessing.progress import Stages
-from preprocessing.sole_writer import sole_writer
-from trainer.optional import require
+from preprocessing.base.artifacts import library_versions
+from preprocessing.base.errors import LongtailFailure
+from preprocessing.base.optional import require
+from preprocessing.base.progress import Stages
+from preprocessing.base.sole_writer import sole_writer
 
 Json = dict[str, Any]
 

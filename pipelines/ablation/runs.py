@@ -13,12 +13,12 @@ from typing import Any
 from rich.console import Console
 
 from pipelines.ablation.judge import Judge
-from preprocessing.artifacts import fingerprint, write_text_atomically
-from preprocessing.errors import LongtailFailure
-from trainer.build import load_model
-from trainer.config import TrainerSections
-from trainer.keras_gate import keras
-from trainer.run_state import is_model
+from preprocessing.base.artifacts import fingerprint, write_text_atomically
+from preprocessing.base.errors import LongtailFailure
+from trainer.base.keras_gate import keras
+from trainer.config.sections import TrainerSections
+from trainer.loop.build import load_model
+from trainer.loop.run_state import is_model
 from trainer.task import train, training_fingerprint
 
 Json = dict[str, Any]

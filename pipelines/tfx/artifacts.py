@@ -13,9 +13,9 @@ import os
 import shutil
 from pathlib import Path
 
-from preprocessing.artifacts import write_text_atomically
-from preprocessing.errors import LongtailFailure
-from preprocessing.locations import reachable
+from preprocessing.base.artifacts import write_text_atomically
+from preprocessing.base.errors import LongtailFailure
+from preprocessing.base.locations import reachable
 
 SPLITS = ("train", "validation", "test")
 _PARTS = "longtail.json"

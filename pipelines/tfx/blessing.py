@@ -17,16 +17,16 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 from tfx.utils import io_utils, path_utils
 
 from pipelines.config import RunConfig
-from pipelines.gates import Check, Evidence, GatesConfig, Reference, check, is_blessed
-from pipelines.references import references
+from pipelines.rollout.gates import Check, Evidence, GatesConfig, Reference, check, is_blessed
+from pipelines.rollout.references import references
 from pipelines.tfx.artifacts import gather
 from pipelines.tfx.earlier import Earlier, Served
 from pipelines.tfx.progress import LOG
 from pipelines.tfx.sections import parse, sections_of
-from preprocessing.locations import reachable
-from preprocessing.progress import Stages
-from trainer.config import TrainerSections
-from trainer.per_query import PER_QUERY, of_gates, read_per_query, write_per_query
+from preprocessing.base.locations import reachable
+from preprocessing.base.progress import Stages
+from trainer.config.sections import TrainerSections
+from trainer.evaluation.per_query import PER_QUERY, of_gates, read_per_query, write_per_query
 
 CHECKS = "checks.json"
 """In the blessing: every gate, what it expected and what it received."""
@@ -50,9 +50,9 @@ class Executor(evaluator.Executor):
         exec_properties: dict[str, Any],
     ) -> None:
         """See `RecallGate`."""
-        from serving.export import read_description
+        from serving.export.run import read_description
         from trainer.evaluate import METRICS, REPORT
-        from trainer.report import read_plots, render_html
+        from trainer.evaluation.report.page import read_plots, render_html
 
         self._log_startup(input_dict, output_dict, exec_properties)
         gates = GatesConfig.model_validate_json(exec_properties["gates"])
@@ -96,8 +96,8 @@ class Executor(evaluator.Executor):
 
 def _measured(config: TrainerSections, transform_graph: str, blessed: str) -> Evidence:
     """The figures of an earlier model on this run's data."""
-    from pipelines.baseline import comparing, measured_again
-    from trainer.continuation import Previous
+    from pipelines.rollout.baseline import comparing, measured_again
+    from trainer.loop.continuation import Previous
 
     with tempfile.TemporaryDirectory() as scratch, comparing(blessed):
         data_dir = gather(transform_graph, Path(scratch) / "data")

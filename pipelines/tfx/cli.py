@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 import typer
 
 from pipelines import config as configuration
-from pipelines.options import ConfigFile, Overrides, console
-from preprocessing.errors import LongtailError
-from trainer.optional import require
+from pipelines.commands.options import ConfigFile, Overrides, console
+from preprocessing.base.errors import LongtailError
+from preprocessing.base.optional import require
 
 app = typer.Typer(name="pipeline", help="The steps as a TFX pipeline.", no_args_is_help=True)
 

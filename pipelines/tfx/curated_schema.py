@@ -7,9 +7,9 @@ from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGe
 from tfx.dsl.components.base import base_component
 from tfx.types import component_spec, standard_artifacts, standard_component_specs
 
-from preprocessing.artifacts import file_fingerprint, fingerprint
-from preprocessing.errors import LongtailError
-from preprocessing.locations import reachable
+from preprocessing.base.artifacts import file_fingerprint, fingerprint
+from preprocessing.base.errors import LongtailError
+from preprocessing.base.locations import reachable
 
 
 class CuratedSchemaSpec(standard_component_specs.ImportSchemaGenSpec):

@@ -17,9 +17,9 @@ from pipelines.tfx.artifacts import gather
 from pipelines.tfx.progress import LOG
 from pipelines.tfx.sections import parse, sections_of
 from pipelines.tfx.serving_log import as_examples, log_files, read_requests
-from preprocessing.artifacts import file_fingerprint, fingerprint
+from preprocessing.base.artifacts import file_fingerprint, fingerprint
+from preprocessing.base.errors import LongtailFailure
 from preprocessing.config import DataSections
-from preprocessing.errors import LongtailFailure
 
 _COMPARED = "train"
 

@@ -10,17 +10,17 @@ from typing import Any
 
 from tfx.utils import path_utils
 
-from pipelines.final_fit import evaluated_export
-from pipelines.gates import GatesConfig
-from pipelines.references import BLESSING, best_blessed
+from pipelines.rollout.final_fit import evaluated_export
+from pipelines.rollout.gates import GatesConfig
+from pipelines.rollout.references import BLESSING, best_blessed
 from pipelines.tfx.artifacts import gather
 from pipelines.tfx.progress import LOG
-from preprocessing.artifacts import write_text_atomically
-from preprocessing.errors import LongtailError, LongtailFailure
-from preprocessing.locations import mounted, reachable
+from preprocessing.base.artifacts import write_text_atomically
+from preprocessing.base.errors import LongtailError, LongtailFailure
+from preprocessing.base.locations import mounted, reachable
 from serving.config import ServingSections
-from serving.export import ASSETS
-from serving.export_dir import read_labels, withdrawn_versions
+from serving.export.folder import read_labels, withdrawn_versions
+from serving.export.run import ASSETS
 from trainer.task import training_fingerprint
 
 _SOURCES = "longtail.json"
@@ -98,7 +98,7 @@ class Earlier:
     """A model of an earlier execution in the form of a run.
 
     Attributes:
-      work_dir: holds ``data`` and ``model``, as `trainer.continuation.Previous` opens them.
+      work_dir: holds ``data`` and ``model``, as `trainer.loop.continuation.Previous` opens them.
       config: sections of the configuration that the model answers by.
       settings: fingerprint of all that its training depended on beside the data.
     """

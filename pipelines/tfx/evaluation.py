@@ -12,8 +12,8 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 
 from pipelines.tfx.artifacts import gather, move_content
 from pipelines.tfx.sections import parse, sections_of
-from preprocessing.locations import reachable
-from trainer.config import TrainerSections
+from preprocessing.base.locations import reachable
+from trainer.config.sections import TrainerSections
 
 
 class Executor(base_executor.BaseExecutor):

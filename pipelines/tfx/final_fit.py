@@ -18,12 +18,12 @@ from pipelines.tfx.earlier import Earlier, Served
 from pipelines.tfx.preprocessing import reading_log
 from pipelines.tfx.progress import LOG
 from pipelines.tfx.sections import parse, sections_of
-from preprocessing.locations import reachable
+from preprocessing.base.locations import reachable
 from serving.config import ServingSections
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
-    """Runs `pipelines.final_fit.fitted` on the artifacts of a blessed model."""
+    """Runs `pipelines.rollout.final_fit.fitted` on the artifacts of a blessed model."""
 
     def Do(
         self,
@@ -32,9 +32,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         exec_properties: dict[str, Any],
     ) -> None:
         """See `FinalFit`."""
-        from pipelines.final_fit import fitted, wanted
-        from preprocessing.progress import Stages
-        from serving.export import read_description
+        from pipelines.rollout.final_fit import fitted, wanted
+        from preprocessing.base.progress import Stages
+        from serving.export.run import read_description
 
         self._log_startup(input_dict, output_dict, exec_properties)
         model = artifact_utils.get_single_instance(input_dict["model"])
@@ -72,7 +72,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
 def _made_before(own: Path, fingerprint: str, served: Served) -> Path | None:
     """The same fit of an execution before, or among the versions: a new blessing of one model fits nothing anew."""
-    from pipelines.rollout import is_made_of, served_version
+    from pipelines.rollout.rollout import is_made_of, served_version
 
     for other in own.parent.iterdir():
         path = Path(path_utils.serving_model_path(str(other)))

@@ -13,7 +13,7 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 from tfx.utils import io_utils, path_utils
 
 from pipelines.tfx.progress import LOG
-from preprocessing.locations import reachable
+from preprocessing.base.locations import reachable
 
 _BLESSED = {1: "INFRA_BLESSED", 0: "INFRA_NOT_BLESSED"}
 
@@ -28,9 +28,9 @@ class Executor(base_executor.BaseExecutor):
         exec_properties: dict[str, Any],
     ) -> None:
         """See `InfraValidation`."""
-        from serving.servable import Servable
-        from serving.status import StatusError
-        from trainer.keras_gate import tf
+        from serving.server.servable import Servable
+        from serving.server.status import StatusError
+        from trainer.base.keras_gate import tf
 
         self._log_startup(input_dict, output_dict, exec_properties)
         model = artifact_utils.get_single_instance(input_dict["model"])

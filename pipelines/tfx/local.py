@@ -15,11 +15,11 @@ from pipelines import datasets
 from pipelines.config import Paths, RunConfig
 from pipelines.tfx.pipeline import beam_arguments, create_pipeline
 from pipelines.tfx.progress import shown
-from preprocessing.errors import LongtailError, LongtailFailure
-from preprocessing.sole_writer import sole_writer
-from serving.export import newest_version
-from serving.export_dir import read_labels
-from serving.labels import require_ours
+from preprocessing.base.errors import LongtailError, LongtailFailure
+from preprocessing.base.sole_writer import sole_writer
+from serving.export.folder import read_labels
+from serving.export.labels import require_ours
+from serving.export.run import newest_version
 
 METADATA, LOG = "metadata.sqlite", "pipeline.log"
 

@@ -27,7 +27,7 @@ from pipelines.tfx.infra import InfraValidation
 from pipelines.tfx.preprocessing import Preprocessing
 from pipelines.tfx.pushing import WholePush
 from pipelines.tfx.training import RUN_FN, custom_config
-from preprocessing.errors import LongtailError
+from preprocessing.base.errors import LongtailError
 
 _UNCHECKED = ["validation", "test"]
 """Splits of queries, which have other columns than training examples."""

@@ -13,8 +13,8 @@ from tfx.types.experimental.simple_artifacts import Dataset
 
 from pipelines.tfx.artifacts import SPLITS, scatter
 from pipelines.tfx.sections import parse, sections_of
+from preprocessing.base.locations import reachable
 from preprocessing.config import DataSections, TableConfig
-from preprocessing.locations import reachable
 from preprocessing.run import data_fingerprint, preprocess
 
 Sections = TypeVar("Sections", bound=DataSections)

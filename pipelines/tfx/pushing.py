@@ -13,17 +13,17 @@ from tfx.proto import pusher_pb2
 from tfx.types import artifact_utils
 from tfx.utils import proto_utils
 
-from pipelines.references import BLESSING
-from pipelines.rollout import served_version
+from pipelines.rollout.references import BLESSING
+from pipelines.rollout.rollout import served_version
 from pipelines.tfx.blessing import CHECKS, JUDGED
-from preprocessing.artifacts import move_directory, write_text_atomically
-from preprocessing.locations import reachable
-from preprocessing.sole_writer import sole_writer
-from serving.export import ASSETS, newest_version, read_description
-from serving.export_dir import read_labels, withdrawn_versions
-from serving.labels import move_label, require_ours
-from serving.publish import exclusive
-from trainer.per_query import PER_QUERY
+from preprocessing.base.artifacts import move_directory, write_text_atomically
+from preprocessing.base.locations import reachable
+from preprocessing.base.sole_writer import sole_writer
+from serving.export.folder import read_labels, withdrawn_versions
+from serving.export.labels import move_label, require_ours
+from serving.export.publish import exclusive
+from serving.export.run import ASSETS, newest_version, read_description
+from trainer.evaluation.per_query import PER_QUERY
 
 _HIDDEN = ".push"
 _DESTINATION = "pushed_destination"

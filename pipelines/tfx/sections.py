@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
-from preprocessing.config_io import parse_config
+from preprocessing.base.config_io import parse_config
 
 Sections = TypeVar("Sections", bound=BaseModel)
 

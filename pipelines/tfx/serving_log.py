@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from preprocessing.errors import LongtailError
+from preprocessing.base.errors import LongtailError
+from preprocessing.base.locations import reachable
 from preprocessing.features import FeatureList
-from preprocessing.key_rows import KeyRows
-from preprocessing.locations import reachable
-from preprocessing.schema import raw_feature_spec
-from trainer.catalogue import Catalogue
-from trainer.keras_gate import tf
-from trainer.vocabulary import open_transform
+from preprocessing.sources.key_rows import KeyRows
+from preprocessing.transform.schema import raw_feature_spec
+from trainer.base.keras_gate import tf
+from trainer.data.catalogue import Catalogue
+from trainer.data.vocabulary import open_transform
 
 MAX_REQUESTS = 100_000
 """Of the newest file on; enough for a distribution."""

@@ -9,18 +9,18 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import preprocessing.quiet  # noqa: F401  before anything that imports TensorFlow
+import preprocessing.base.quiet  # noqa: F401  before anything that imports TensorFlow
 from pipelines.tfx.artifacts import gather
 from pipelines.tfx.earlier import Earlier, Served, record_sources, settings_of
 from pipelines.tfx.progress import LOG
 from pipelines.tfx.sections import parse, sections_of
-from preprocessing.artifacts import read_manifest
-from preprocessing.errors import LongtailError
-from preprocessing.locations import reachable
+from preprocessing.base.artifacts import read_manifest
+from preprocessing.base.errors import LongtailError
+from preprocessing.base.locations import reachable
 from serving.config import ServingSections
-from serving.export import export
-from trainer.continuation import Previous
-from trainer.run_state import claimed_by, steps_done
+from serving.export.run import export
+from trainer.loop.continuation import Previous
+from trainer.loop.run_state import claimed_by, steps_done
 from trainer.task import train, training_fingerprint
 
 if TYPE_CHECKING:

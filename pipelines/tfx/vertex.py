@@ -16,8 +16,8 @@ from pipelines.config import Paths, RunConfig
 from pipelines.tfx.pipeline import beam_arguments, create_pipeline
 from pipelines.vertex.cloud import Cloud, GoogleCloud
 from pipelines.vertex.config import VertexConfig
-from preprocessing.artifacts import write_text_atomically
-from preprocessing.errors import LongtailError
+from preprocessing.base.artifacts import write_text_atomically
+from preprocessing.base.errors import LongtailError
 
 SPEC = "pipeline.json"
 

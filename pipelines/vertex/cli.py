@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.options import ConfigFile, Overrides, console
+from pipelines.commands.options import ConfigFile, Overrides, console
 
 app = typer.Typer(
     name="vertex", help="Run a step on Google Cloud's Vertex AI.", no_args_is_help=True

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipelines.vertex.config import VertexConfig
-from preprocessing import google_cloud
-from preprocessing.errors import LongtailError, LongtailFailure
-from preprocessing.locations import SCHEME, bucket_of
-from trainer.optional import require
+from preprocessing.base import google_cloud
+from preprocessing.base.errors import LongtailError, LongtailFailure
+from preprocessing.base.locations import SCHEME, bucket_of
+from preprocessing.base.optional import require
 
 
 class Cloud(Protocol):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipelines.vertex.config import VertexConfig
-from preprocessing.locations import mounted
+from preprocessing.base.locations import mounted
 
 _RUN = 'python3 -m pip install --no-cache-dir "$1" && shift && {libraries}exec python3 -m trainer.task "$@"'
 # TensorFlow 2.16 does not find the CUDA libraries that pip installs beside it.

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pipelines
-from preprocessing.errors import LongtailError, LongtailFailure
+from preprocessing.base.errors import LongtailError, LongtailFailure
 
 
 def source_tree() -> Path:

@@ -17,12 +17,12 @@ from pipelines.vertex.cloud import Cloud, GoogleCloud
 from pipelines.vertex.config import VertexConfig
 from pipelines.vertex.job import training_job
 from pipelines.vertex.package import build_sdist, source_tree
-from preprocessing.artifacts import MANIFEST
-from preprocessing.config_io import load_config
-from preprocessing.errors import LongtailError
+from preprocessing.base.artifacts import MANIFEST
+from preprocessing.base.config_io import load_config
+from preprocessing.base.errors import LongtailError
+from preprocessing.base.locations import SCHEME
 from preprocessing.finished import require_settings
-from preprocessing.locations import SCHEME
-from trainer.cluster import require_divisible
+from trainer.distributed.cluster import require_divisible
 
 
 def section(config: RunConfig) -> VertexConfig:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-import preprocessing.quiet  # noqa: F401  before anything that imports TensorFlow
+import preprocessing.base.quiet  # noqa: F401  before anything that imports TensorFlow
 from pipelines import config as configuration
 from pipelines.config import Paths
 from pipelines.tfx import local

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import pyarrow.parquet as pq
 
 from pipelines.cli import main
-from serving.export import newest_version
-from serving.export_dir import read_labels
-from trainer.keras_gate import tf
+from serving.export.folder import read_labels
+from serving.export.run import newest_version
+from trainer.base.keras_gate import tf
 
 QUICK = (
     "train.max_epochs=2",

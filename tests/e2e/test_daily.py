@@ -15,15 +15,16 @@ import yaml
 from rich.console import Console
 
 from pipelines import config as configuration
-from pipelines import embedded, rollout
 from pipelines.cli import main
+from pipelines.commands import embedded
 from pipelines.config import Paths
-from preprocessing.artifacts import read_manifest
-from serving import labels
-from serving.export_dir import read_labels, version_paths
+from pipelines.rollout import rollout
+from preprocessing.base.artifacts import read_manifest
+from serving.export import labels
+from serving.export.folder import read_labels, version_paths
 from tests.e2e import days
-from trainer.build import build_model, load_model
-from trainer.vocabulary import open_transform
+from trainer.data.vocabulary import open_transform
+from trainer.loop.build import build_model, load_model
 
 
 class Shop:

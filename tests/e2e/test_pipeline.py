@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from pipelines.gates import GatesConfig
-from serving.export import newest_version, read_description
+from pipelines.rollout.gates import GatesConfig
+from serving.export.run import newest_version, read_description
 
 pytest.importorskip("tfx")
 from google.protobuf import text_format
@@ -49,7 +49,7 @@ def work_dir(whole: Whole) -> Path:
 
 
 def test_the_pushed_version_serves_and_artifacts_are_tfx_s_own(work_dir: Path) -> None:
-    from serving.servable import Servable
+    from serving.server.servable import Servable
 
     pushed = newest_version(work_dir / "export" / "shop")
     assert pushed is not None

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from pipelines.cli import main
-from pipelines.final_fit import evaluated_model
-from serving.export import read_description
-from serving.export_dir import read_labels, version_paths
+from pipelines.rollout.final_fit import evaluated_model
+from serving.export.folder import read_labels, version_paths
+from serving.export.run import read_description
 from tests.e2e import days
 
 pytest.importorskip("tfx")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipelines import config as configuration
-from preprocessing.sole_writer import sole_writer
+from preprocessing.base.sole_writer import sole_writer
 
 pytest.importorskip("tfx")
 from pipelines.tfx.local import LOG
@@ -62,7 +62,7 @@ def test_the_log_may_come_as_an_examples_artifact(shop_config: Path, tmp_path: P
     from pipelines.tfx.artifacts import gather
     from pipelines.tfx.preprocessing import Executor
     from pipelines.tfx.sections import sections_of
-    from preprocessing.artifacts import read_manifest
+    from preprocessing.base.artifacts import read_manifest
     from preprocessing.config import DataSections
 
     with (shop_config.parent / "orders.csv").open(newline="") as orders:

@@ -17,7 +17,7 @@ from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import (
 
 from pipelines import config as configuration
 from pipelines.tfx.pipeline import beam_arguments, create_pipeline
-from serving.export_dir import read_labels, version_paths
+from serving.export.folder import read_labels, version_paths
 from tests.e2e import days
 from tests.e2e.vertex_machine import Machine
 

@@ -21,7 +21,7 @@ import tensorflow_transform as tft
 
 from pipelines import config as configuration
 from pipelines.config import Paths, RunConfig
-from preprocessing.errors import LongtailError
+from preprocessing.base.errors import LongtailError
 from preprocessing.run import preprocess
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]

@@ -12,9 +12,9 @@ import tensorflow as tf
 from rich.console import Console
 
 from pipelines import config as configuration
-from pipelines import embedded, shop
+from pipelines.commands import embedded, shop
 from pipelines.config import Paths, RunConfig
-from serving.export_dir import read_labels, version_paths
+from serving.export.folder import read_labels, version_paths
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.gates import Evidence, Reference
-from trainer.buckets import BUCKETS
-from trainer.per_query import KNOWN, Key, PerQuery
+from pipelines.rollout.gates import Evidence, Reference
+from trainer.evaluation.buckets import BUCKETS
+from trainer.evaluation.per_query import KNOWN, Key, PerQuery
 
 Hits = dict[str, dict[int, list[int]]]
 """Bucket -> length -> hits of each query."""

@@ -21,11 +21,11 @@ from pipelines import cli
 from pipelines import config as configuration
 from pipelines.ablation.arms import LOG_Q, NO_CORRECTION, check, default_arms, variant
 from pipelines.ablation.run import ablate
-from preprocessing.artifacts import write_manifest
-from preprocessing.config_io import parse_config
-from preprocessing.errors import LongtailError, LongtailFailure
+from preprocessing.base.artifacts import write_manifest
+from preprocessing.base.config_io import parse_config
+from preprocessing.base.errors import LongtailError, LongtailFailure
 from tests.trainer import synthetic
-from trainer.config import TrainerSections
+from trainer.config.sections import TrainerSections
 
 PLAIN = {"towers.popularity": None, "prior.beta": 0}
 ABLATE: dict[str, Any] = {
@@ -249,7 +249,7 @@ def test_what_is_reported_was_chosen_on_validation(done: dict[str, Any], out: Pa
 def test_a_beta_of_the_frontier_is_what_evaluation_finds_with_that_prior(
     done: dict[str, Any], ready: Path, tmp_path: Path
 ) -> None:
-    from preprocessing.progress import Stages
+    from preprocessing.base.progress import Stages
     from trainer.evaluate import collect
     from trainer.task import train
 

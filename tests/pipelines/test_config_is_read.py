@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from pipelines.config import RunConfig
-from preprocessing.config_io import SECTIONS
+from preprocessing.base.config_io import SECTIONS
 
 PACKAGES = ("preprocessing", "trainer", "serving", "pipelines")
 

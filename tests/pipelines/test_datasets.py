@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import datasets
+from preprocessing.base.errors import LongtailError, LongtailFailure
 from preprocessing.config import DataConfig
-from preprocessing.errors import LongtailError, LongtailFailure
 
 
 def config(directory: Path, name: str = "transactions", **more: Any) -> DataConfig:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from preprocessing.base.config_io import parse_config
 from preprocessing.config import DataSections
-from preprocessing.config_io import parse_config
 
 SPLITS = ("train", "validation", "test")
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
+from preprocessing.base.config_io import load_config, parse_config
+from preprocessing.base.errors import LongtailError
 from preprocessing.config import DataSections
-from preprocessing.config_io import load_config, parse_config
-from preprocessing.errors import LongtailError
 from preprocessing.features import Feature, checked_features
 from serving.config import ServingSections
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from preprocessing.artifacts import read_manifest, write_manifest
+from preprocessing.base.artifacts import read_manifest, write_manifest
+from preprocessing.base.config_io import parse_config
+from preprocessing.base.errors import LongtailError
 from preprocessing.config import DataSections
-from preprocessing.config_io import parse_config
-from preprocessing.errors import LongtailError
 from preprocessing.finished import finished, finished_data, finished_model, settings
 
 

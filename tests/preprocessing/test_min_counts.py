@@ -13,9 +13,9 @@ import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from preprocessing import dropped_items, examples, splits
+from preprocessing.base.config_io import parse_config
 from preprocessing.config import DataSections
-from preprocessing.config_io import parse_config
+from preprocessing.log import dropped_items, examples, splits
 from preprocessing.run import preprocess
 from tests.preprocessing.interactions import make_config, partition
 

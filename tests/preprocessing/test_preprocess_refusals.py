@@ -17,11 +17,11 @@ import pytest
 import tensorflow as tf
 from rich.console import Console
 
+from preprocessing.base.config_io import parse_config
+from preprocessing.base.progress import Stages
 from preprocessing.config import DataSections
-from preprocessing.config_io import parse_config
-from preprocessing.progress import Stages
 from preprocessing.run import preprocess
-from trainer.example_blocks import ExampleBlocks
+from trainer.data.example_blocks import ExampleBlocks
 
 pytestmark = pytest.mark.slow
 USERS, ITEMS, ROWS, KEPT = 40, 15, 900, 3

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from preprocessing import examples, ingest
-from preprocessing.columns import arrow_schema
+from preprocessing.base.config_io import parse_config
 from preprocessing.config import DataSections
-from preprocessing.config_io import parse_config
-from preprocessing.key_rows import KeyRows
-from preprocessing.row_outcomes import LOG, RowOutcomes, Rows
+from preprocessing.log import examples, ingest
+from preprocessing.sources.columns import arrow_schema
+from preprocessing.sources.key_rows import KeyRows
+from preprocessing.sources.row_outcomes import LOG, RowOutcomes, Rows
 
 DOCUMENT = {
     "name": "users",

@@ -19,9 +19,9 @@ import tensorflow as tf
 import uvicorn
 from fastapi import FastAPI
 
-from serving.limits import Limits
-from serving.rest import create_app
-from serving.versions import ModelVersions
+from serving.server.limits import Limits
+from serving.server.rest import create_app
+from serving.server.versions import ModelVersions
 
 Call = Callable[..., httpx.Response]
 STRINGS, FLOATS = tf.string, tf.float32

@@ -14,12 +14,12 @@ import pandas as pd
 import yaml
 from rich.console import Console
 
-from preprocessing.artifacts import write_manifest
-from preprocessing.config_io import load_config
-from preprocessing.progress import Stages
+from preprocessing.base.artifacts import write_manifest
+from preprocessing.base.config_io import load_config
+from preprocessing.base.progress import Stages
 from preprocessing.run import preprocess
 from serving.config import ServingSections
-from trainer.build import BEST_WEIGHTS, build_model
+from trainer.loop.build import BEST_WEIGHTS, build_model
 
 USERS, ITEMS, EVENTS = 40, 120, 1500
 HISTORY = 5

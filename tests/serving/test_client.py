@@ -15,11 +15,11 @@ from fastapi import FastAPI
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing.errors import LongtailError
+from preprocessing.base.errors import LongtailError
 from serving.client import RecallClient, ServingError
-from serving.limits import Load
+from serving.server.limits import Load
+from serving.server.status import StatusError
 from serving.signature_inputs import columns, neutral_inputs
-from serving.status import StatusError
 from serving.transport import _retry_after
 from tests.serving.conftest import listening
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.trainer.synthetic import make_config, write_data
-from trainer.config import TrainerSections
+from trainer.config.sections import TrainerSections
 
 
 @pytest.fixture(scope="session")

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
-from trainer.config import TrainerSections
-from trainer.keras_gate import tf
+from trainer.base.keras_gate import tf
+from trainer.config.sections import TrainerSections
 
 
 def free_ports(number: int) -> list[int]:

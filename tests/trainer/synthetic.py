@@ -20,11 +20,11 @@ import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
 
-from preprocessing import record_blocks
-from preprocessing.artifacts import write_manifest
+from preprocessing.base.artifacts import write_manifest
+from preprocessing.base.config_io import parse_config
 from preprocessing.config import AS_OF
-from preprocessing.config_io import parse_config
-from trainer.config import TrainerSections
+from preprocessing.sources import record_blocks
+from trainer.config.sections import TrainerSections
 
 USERS, ITEMS, GROUPS, UNSEEN = 48, 64, 4, 4
 """UNSEEN: the last items of the table have no training example."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from preprocessing.artifacts import (
+from preprocessing.base.artifacts import (
     discard_leftovers,
     is_current,
     read_manifest,
@@ -20,8 +20,8 @@ from preprocessing.artifacts import (
     write_manifest,
     write_new,
 )
-from preprocessing.errors import LongtailError, LongtailFailure
-from trainer.run_state import claim
+from preprocessing.base.errors import LongtailError, LongtailFailure
+from trainer.loop.run_state import claim
 
 
 def make(target: Path, name: str = "content") -> None:
@@ -153,7 +153,7 @@ def test_without_links_a_new_file_is_renamed(
 def test_a_killed_writer_leaves_the_earlier_artifact_whole(tmp_path: Path) -> None:
     make(tmp_path / "data", "first")
     script = (
-        "import sys, time; from pathlib import Path; from preprocessing.artifacts import whole_directory\n"
+        "import sys, time; from pathlib import Path; from preprocessing.base.artifacts import whole_directory\n"
         "with whole_directory(Path(sys.argv[1])) as out:\n"
         "    (out / 'half').touch(); print('in', flush=True); time.sleep(600)"
     )

@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 from tensorflow.python.framework import kernels
 
-from trainer.build import build_model
-from trainer.config import TrainerSections
-from trainer.input_fn import TrainingData
-from trainer.keras_gate import tf
+from trainer.base.keras_gate import tf
+from trainer.config.sections import TrainerSections
+from trainer.data.input_fn import TrainingData
+from trainer.loop.build import build_model
 
 pytestmark = pytest.mark.skipif(
     not tf.test.is_built_with_cuda(), reason="this build of TensorFlow has no kernels of a GPU"

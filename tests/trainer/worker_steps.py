@@ -16,15 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from preprocessing.config_io import parse_config
-from trainer.build import build_model
-from trainer.cluster import read_cluster
-from trainer.config import TrainerSections
-from trainer.distribution import Alone, Span
-from trainer.input_fn import TrainingData
-from trainer.keras_gate import keras, tf
-from trainer.model import RecallModel
-from trainer.strategy import distribute
+from preprocessing.base.config_io import parse_config
+from trainer.base.keras_gate import keras, tf
+from trainer.config.sections import TrainerSections
+from trainer.data.input_fn import TrainingData
+from trainer.distributed.cluster import read_cluster
+from trainer.distributed.strategy import distribute
+from trainer.distributed.synchronous import Alone, Span
+from trainer.loop.build import build_model
+from trainer.towers.recall_model import RecallModel
 
 STEPS = 3
 

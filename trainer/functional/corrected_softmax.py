@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from trainer.base.keras_gate import tf
 from trainer.functional import logq
-from trainer.keras_gate import tf
 
 
 def corrected_softmax(

@@ -13,7 +13,7 @@ Source: Yi et al., RecSys 2019, section 4, algorithms 2 (one hash) and 3 (severa
 
 from __future__ import annotations
 
-from trainer.keras_gate import tf
+from trainer.base.keras_gate import tf
 
 MAX_BUCKETS = 2**31
 """Buckets of one hash: the upper 32 bits of a hash times their number must fit into 64 bits."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from trainer.base.keras_gate import tf
 from trainer.functional.similarity import l2_normalize
 from trainer.functional.similarity import scores as inner_products
-from trainer.keras_gate import tf
 
 
 def sampled_softmax(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from trainer.base.keras_gate import tf
 from trainer.functional import masks
-from trainer.keras_gate import tf
 
 # A table of 256 kB stays in the cache; of 2,048 candidates 1 in 30 shares a bucket with another.
 _NUM_BUCKETS = 65_536

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+from trainer.base.keras_gate import tf
 from trainer.functional.pair_losses import Reduction, binary_cross_entropy
-from trainer.keras_gate import tf
 
 
 def noise_contrastive(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
+from trainer.base.keras_gate import tf
 from trainer.functional.losses import sampled_softmax
-from trainer.keras_gate import tf
 
 Reduction = Literal["mean", "none"]
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.trainer.maths import BOTH, MASKED, value_and_gradient
+from trainer.base.keras_gate import tf
 from trainer.functional import logq, losses, masks
 from trainer.functional.corrected_softmax import corrected_softmax
-from trainer.keras_gate import tf
 
 
 def reference(scores, log_q, weights=None):

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.trainer.maths import BOTH
-from trainer.frequency import FrequencyEstimator
+from trainer.base.keras_gate import tf
 from trainer.functional import frequency
-from trainer.keras_gate import tf
+from trainer.negatives.frequency import FrequencyEstimator
 
 
 def hash_by_hand(row: int, num_buckets: int, hash_number: int) -> int:

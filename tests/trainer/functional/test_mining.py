@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.trainer.maths import BOTH, MASKED
+from trainer.base.keras_gate import tf
 from trainer.functional import losses, masks, mining
-from trainer.keras_gate import tf
 
 quick = settings(max_examples=25, deadline=None)
 seeds = st.integers(0, 2**31 - 1)

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.trainer.maths import BOTH, MASKED, value_and_gradient
+from trainer.base.keras_gate import tf
 from trainer.functional import logq, masks
 from trainer.functional.noise_contrastive import noise_contrastive
 from trainer.functional.pair_losses import binary_cross_entropy
-from trainer.keras_gate import tf
 
 
 def of_scores(scores, log_q, log_z, num_draws, **options):

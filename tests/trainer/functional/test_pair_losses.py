@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.trainer.maths import BOTH, MASKED, value_and_gradient
+from trainer.base.keras_gate import tf
 from trainer.functional import logq, losses, masks
 from trainer.functional.pair_losses import bilateral_softmax, binary_cross_entropy, gramian
-from trainer.keras_gate import tf
 
 quick = settings(max_examples=25, deadline=None)
 seeds = st.integers(0, 2**31 - 1)

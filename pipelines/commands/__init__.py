@@ -1,0 +1,1 @@
+"""What the commands of `longtail` do beyond a step of their own."""

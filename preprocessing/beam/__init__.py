@@ -1,0 +1,1 @@
+"""The only place that builds Beam pipelines: jobs, runners, what workers do."""

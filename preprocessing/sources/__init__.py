@@ -1,0 +1,1 @@
+"""From files and tables to rows of raw features: one file a format, each row judged by itself."""

@@ -1,0 +1,1 @@
+"""The indexes that an export can hold, behind one interface."""

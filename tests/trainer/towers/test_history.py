@@ -1,0 +1,144 @@
+"""The history: means by hand, recency, padding, empty histories, and whose embeddings they use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from preprocessing.features import Feature, Kind, Side
+from tests.trainer.synthetic import make_config
+from trainer.base.keras_gate import tf
+from trainer.data.item_column import ItemColumn
+from trainer.towers.embeddings import FeatureEmbeddings
+from trainer.towers.history import Histories, HistoryMean
+
+ALL = make_config(Path()).feature_list
+# Item row r has vocabulary index INDEX[r]; item 5's id is unknown to the vocabulary.
+INDEX = ItemColumn([0, 3, 1, 2, 4, 0])
+TAGS = ItemColumn([[0, 0], [1, 2], [3, 0], [0, 0], [2, 0], [0, 0]])
+
+
+@pytest.fixture
+def embeddings() -> FeatureEmbeddings:
+    return FeatureEmbeddings(ALL.item_columns, {"product": 6, "category": 4, "tags": 4})
+
+
+def recent(embeddings: FeatureEmbeddings, max_length: int = 4) -> HistoryMean:
+    sequence = Feature(
+        name="recent",
+        side=Side.QUERY,
+        kind=Kind.SEQUENCE,
+        shared_with="product",
+        max_length=max_length,
+    )
+    return HistoryMean(sequence, ALL.get("product"), embeddings, INDEX)
+
+
+def read(histories: object) -> Histories:
+    return Histories.read(tf.constant(histories, tf.int32))
+
+
+def table(embeddings: FeatureEmbeddings, name: str = "product") -> np.ndarray:
+    return np.asarray(embeddings.table(ALL.get(name)))
+
+
+def test_starts_as_the_plain_mean(embeddings: FeatureEmbeddings) -> None:
+    rows = table(embeddings)
+    output = recent(embeddings)(read([[1, 2, 4, 0], [3, 0, 0, 0]])).numpy()
+    np.testing.assert_allclose(output[0], (rows[3] + rows[1] + rows[4]) / 3, rtol=1e-5)
+    np.testing.assert_allclose(output[1], rows[2], rtol=1e-5)
+
+
+def test_weights_belong_to_recency(embeddings: FeatureEmbeddings) -> None:
+    layer, rows = recent(embeddings), table(embeddings)
+    # The newest weighs exp(log 3) = 3, the one before exp(0) = 1.
+    layer.place_weights.assign([np.log(3.0), 0.0, 5.0, 5.0])
+    output = layer(read([[1, 2, 0]])).numpy()
+    np.testing.assert_allclose(output[0], (1 * rows[3] + 3 * rows[1]) / 4, rtol=1e-5)
+
+
+def test_padding_may_stand_anywhere(embeddings: FeatureEmbeddings) -> None:
+    layer = recent(embeddings)
+    layer.place_weights.assign([2.0, 1.0, 0.5, 0.0])
+    histories = [[1, 2, 4, 0, 0], [0, 0, 1, 2, 4], [1, 0, 2, 0, 4]]
+    output = layer(read(histories)).numpy()
+    np.testing.assert_allclose(output[1], output[0], rtol=1e-5)
+    np.testing.assert_allclose(output[2], output[0], rtol=1e-5)
+
+
+def test_only_the_newest_count(embeddings: FeatureEmbeddings) -> None:
+    rows = table(embeddings)
+    output = recent(embeddings, max_length=2)(read([[1, 2, 3, 4, 0]])).numpy()
+    np.testing.assert_allclose(output[0], (rows[2] + rows[4]) / 2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("history", [[[0, 0, 0]], np.zeros((1, 0), np.int32)])
+def test_empty_history_is_the_row_of_index_0(
+    embeddings: FeatureEmbeddings, history: object
+) -> None:
+    output = recent(embeddings)(read(history)).numpy()
+    np.testing.assert_allclose(output[0], table(embeddings)[0], rtol=1e-6)
+
+
+def test_an_item_unknown_to_the_vocabulary_still_counts(embeddings: FeatureEmbeddings) -> None:
+    rows = table(embeddings)
+    output = recent(embeddings)(read([[5, 1]])).numpy()
+    np.testing.assert_allclose(output[0], (rows[0] + rows[3]) / 2, rtol=1e-5)
+
+
+def test_multivalued_items(embeddings: FeatureEmbeddings) -> None:
+    weights = ItemColumn([[0, 0], [1.0, 3.0], [2.0, 0], [0, 0], [1.0, 0], [0, 0]])
+    layer = HistoryMean(ALL.get("recent_tags"), ALL.get("tags"), embeddings, TAGS, weights)
+    rows = table(embeddings, "tags")
+    output = layer(read([[1, 2, 0], [0, 0, 0], [3, 0, 0]])).numpy()
+    of_first = rows[1] / 4 + rows[2] * 3 / 4
+    np.testing.assert_allclose(output[0], (of_first + rows[3]) / 2, rtol=1e-5)
+    np.testing.assert_allclose(output[1], rows[0], rtol=1e-6)
+    np.testing.assert_allclose(output[2], rows[0], rtol=1e-6)  # an item without tags
+
+
+@pytest.mark.parametrize("name", ["recent", "recent_tags"])
+def test_gradient_reaches_the_shared_table_and_the_places(
+    embeddings: FeatureEmbeddings, name: str
+) -> None:
+    shared = ALL.get(ALL.get(name).shared_with or "")
+    values = INDEX if name == "recent" else TAGS
+    layer = HistoryMean(ALL.get(name), shared, embeddings, values)
+
+    @tf.function(autograph=False)
+    def gradients() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(layer(read([[1, 2, 4], [2, 0, 0]])) ** 2)
+        of_table, of_places = tape.gradient(loss, [embeddings.table(shared), layer.place_weights])
+        assert isinstance(of_table, tf.IndexedSlices)
+        return of_table.values, of_table.indices, of_places
+
+    slices, indices, places = gradients()
+    assert set(indices.numpy()) <= {0, 1, 2, 3, 4}
+    assert np.abs(slices).sum() > 0
+    assert np.abs(places.numpy()[:3]).sum() > 0
+
+
+def test_gradient_of_the_places_is_the_numeric_one(embeddings: FeatureEmbeddings) -> None:
+    layer = recent(embeddings)
+    history = read([[1, 2, 4, 0], [3, 1, 0, 0]])
+    embeddings.table(ALL.get("product")).assign(
+        np.random.default_rng(0).normal(size=(6, 8)).astype(np.float32)
+    )
+
+    def loss() -> tf.Tensor:
+        return tf.reduce_sum(layer(history) ** 2)
+
+    with tf.GradientTape() as tape:
+        value = loss()
+    gradient = tape.gradient(value, layer.place_weights).numpy()
+    for place in range(4):
+        step = np.eye(4, dtype=np.float32)[place] * 1e-2
+        layer.place_weights.assign(step)
+        above = loss()
+        layer.place_weights.assign(-step)
+        numeric = (above - loss()).numpy() / 2e-2
+        layer.place_weights.assign(np.zeros(4))
+        assert gradient[place] == pytest.approx(numeric, rel=1e-2, abs=1e-3)

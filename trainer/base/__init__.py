@@ -1,0 +1,1 @@
+"""What every room of the trainer stands on: the gate to Keras, replicas, rows of variables."""

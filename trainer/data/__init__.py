@@ -1,0 +1,1 @@
+"""What a training reads: item table, vocabularies, examples, input pipelines."""

@@ -1,1 +1,0 @@
-"""Longtail: layers."""

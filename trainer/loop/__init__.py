@@ -1,0 +1,1 @@
+"""A training from start to end: building, continuing, checkpoints, callbacks, optimizers."""

@@ -1,0 +1,1 @@
+"""The losses of the retrieval task; their mathematics is in `trainer.functional`."""

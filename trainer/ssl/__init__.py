@@ -1,0 +1,1 @@
+"""Auxiliary tasks that learn without labels."""

@@ -1,0 +1,1 @@
+"""Query and item tower, their layers, and the recall model around them."""
