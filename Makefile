@@ -9,7 +9,7 @@ JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help venv wanted demo test test-fast check format lock clean distclean
+.PHONY: help venv wanted demo test test-fast test-second check format lock clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -31,6 +31,9 @@ test: $(READY) ## all tests (JOBS=2: processes)
 
 test-fast: $(READY) ## the tests that take seconds
 	$(PYTEST) -m "not slow" $(ARGS)
+
+test-second: $(READY) ## what CI runs on the second stack (STACK=current VENV=.venv-current FIRST=.venv: the other environment)
+	LONGTAIL_OTHER_PYTHON=$(if $(FIRST),$(abspath $(FIRST))/bin/python) $(PYTEST) -m "not slow or both_stacks" $(ARGS)
 
 check: $(READY) ## lint, format and types, as CI does
 	$(BIN)/ruff check .
