@@ -4,7 +4,7 @@ from setuptools import find_packages, setup
 
 PACKAGES = ("preprocessing", "trainer", "serving", "pipelines")
 
-# The newest set in which ScaNN's ops, TF-Transform and TFX resolve together (see README.md, "The stack").
+# The newest set in which ScaNN's ops, TF-Transform and TFX resolve together (see README.md, "Why these versions").
 CORE = [
     # Beam 2.73 and later need protobuf 5 on Python 3.11, which TensorFlow 2.16 refuses.
     "apache-beam[gcp]==2.74.0; python_version < '3.11'",
