@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from preprocessing.base.errors import LongtailError
 from trainer.base.keras_gate import tf
+from trainer.data.ragged import Ragged
 from trainer.data.vocabulary import open_transform
-from trainer.evaluation.retrieval import Ragged
 
 _TRAIN_FIELDS = {"item": tf.int64, "reward": tf.float32, "user_row": tf.int64}
 TIMESTAMP = "timestamp"

@@ -24,7 +24,7 @@ from trainer.data.examples_io import (
     require_fields,
     training_spec,
 )
-from trainer.evaluation.retrieval import Ragged
+from trainer.data.ragged import Ragged
 
 _READERS = 4
 """Files read in turn when the examples do not fit in memory."""

@@ -14,7 +14,7 @@ from trainer.base.keras_gate import tf
 from trainer.config.sections import TrainerSections
 from trainer.data.examples_io import HELD_OUT, TIMESTAMP, Columns, pad, read_columns, training_spec
 from trainer.data.input_fn import Part, TrainingData
-from trainer.evaluation.retrieval import Ragged
+from trainer.data.ragged import Ragged
 
 
 class NewEvents(TrainingData):

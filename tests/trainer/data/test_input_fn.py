@@ -19,8 +19,8 @@ from trainer.config.sections import TrainerSections
 from trainer.data.example_blocks import ExampleBlocks
 from trainer.data.examples_io import example_files, pad, read_columns, training_spec
 from trainer.data.input_fn import TrainingData
+from trainer.data.ragged import Ragged
 from trainer.evaluation.queries import evaluation_queries
-from trainer.evaluation.retrieval import Ragged
 
 EXAMPLES = USERS * (PER_USER - 4)
 Configure = Callable[..., TrainerSections]
