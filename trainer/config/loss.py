@@ -164,7 +164,7 @@ class NegativesConfig(Section):
     def _check(self) -> NegativesConfig:
         if not (self.in_batch or self.uniform):
             raise ValueError(
-                "expected in_batch or uniform, received neither: a bank has nothing to offer while "
-                "it warms up"
+                "in_batch and uniform are both off: a step needs one of them, since a bank has nothing to "
+                "offer while it warms up"
             )
         return self

@@ -212,7 +212,7 @@ class TrainerSections(DataSections):
             and not any(f.is_multivalued for f in maskable)
         ):
             raise ValueError(
-                "ssl.augmentation 'value_dropout' needs a maskable item feature of kind 'multi' or 'text', found none"
+                "ssl.augmentation 'value_dropout' needs a maskable item feature of kind 'multi' or 'text'; none is there"
             )
         if self.ssl.enabled and self.ssl.augmentation != "value_dropout" and len(maskable) < 2:
             raise ValueError(
@@ -282,6 +282,5 @@ class TrainerSections(DataSections):
             )
         if negatives.explicit and self.data.refused is None:
             raise ValueError(
-                "negatives.explicit expected data.refused to name the column of refusals, "
-                "received none"
+                "negatives.explicit needs refusals, and data.refused is missing: name their column there"
             )

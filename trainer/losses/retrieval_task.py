@@ -244,9 +244,9 @@ class RetrievalTask(tfrs.tasks.Retrieval):
     def _require(self, needed: bool, argument: str, received: Any) -> None:
         if needed and received is None:
             raise ValueError(
-                f"{argument}: expected {_NEEDS[argument]} for loss kind '{self._settings.kind}', "
+                f"{argument} is missing: {_NEEDS[argument]}, for loss kind '{self._settings.kind}', "
                 f"log_q '{self._settings.log_q}', remove_accidental_hits "
-                f"{self._settings.remove_accidental_hits}, received None"
+                f"{self._settings.remove_accidental_hits}"
             )
 
 

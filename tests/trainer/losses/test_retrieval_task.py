@@ -230,7 +230,7 @@ def test_ignores_log_q_unless_asked():
 
 def test_refuses_to_guess_missing_arguments():
     query = tf.ones([2, 3])
-    with pytest.raises(ValueError, match=r"candidate_log_q: .* log_q 'standard', .* received None"):
+    with pytest.raises(ValueError, match=r"candidate_log_q is missing: .* log_q 'standard'"):
         retrieval_task()(query, query, candidate_ids=tf.constant([1, 2]))
     with pytest.raises(ValueError, match=r"candidate_ids: .* remove_accidental_hits True"):
         retrieval_task(log_q=False)(query, query)
