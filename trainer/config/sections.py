@@ -212,7 +212,7 @@ class TrainerSections(DataSections):
             and not any(f.is_multivalued for f in maskable)
         ):
             raise ValueError(
-                "ssl.augmentation 'value_dropout' needs a maskable item feature of kind 'multi' or 'text'; none is there"
+                "ssl.augmentation 'value_dropout' needs a maskable item feature of kind 'multi' or 'text'"
             )
         if self.ssl.enabled and self.ssl.augmentation != "value_dropout" and len(maskable) < 2:
             raise ValueError(
