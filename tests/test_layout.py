@@ -20,7 +20,11 @@ ORDER = ("preprocessing", "trainer", "serving", "pipelines")
 ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted(path for package in ORDER for path in (ROOT / package).rglob("*.py"))
 IDS = [str(path.relative_to(ROOT)) for path in FILES]
-PYTHONS = ("3.10", "3.11")
+STACKS = {
+    "full": {"3.10": "python_version < '3.11'", "3.11": "python_version >= '3.11'"},
+    "current": {"3.12": "python_version < '3.13'", "3.13": "python_version >= '3.13'"},
+}
+PYTHONS = tuple(python for markers in STACKS.values() for python in markers)
 
 # In pieces, so that this file holds none of them.
 HOSTS = ("files.python" + "hosted", "pypi" + ".org", "registry.npm" + "js", "deb.debian" + ".org")
@@ -146,18 +150,21 @@ def test_there_are_files_to_look_at() -> None:
 
 
 def lock() -> dict[str, dict[str, str]]:
-    """Python version to the pins that requirements.lock holds for it."""
+    """Python version to the pins that its stack's lock holds for it."""
     pins: dict[str, dict[str, str]] = {python: {} for python in PYTHONS}
-    for line in (ROOT / "requirements.lock").read_text().splitlines():
-        if line.startswith("#"):
-            continue
-        pin = re.fullmatch(r"([a-z0-9.-]+)==([\w.+!]+)(?: ; python_version (<|>=) '3\.11')?", line)
-        assert pin, f"requirements.lock holds more than name==version: {line!r}"
-        name, version, marker = pin.groups()
-        for python in PYTHONS:
-            if marker is None or (marker == "<") == (python == "3.10"):
-                assert name not in pins[python], f"{name} is pinned twice for {python}"
-                pins[python][name] = version
+    for stack, markers in STACKS.items():
+        name_of_lock = f"requirements-{stack}.lock"
+        for line in (ROOT / name_of_lock).read_text().splitlines():
+            if line.startswith("#"):
+                continue
+            pin = re.fullmatch(r"([a-z0-9.-]+)==([\w.+!]+)(?: ; (.+))?", line)
+            assert pin, f"{name_of_lock} holds more than name==version: {line!r}"
+            name, version, marker = pin.groups()
+            assert marker is None or marker in markers.values(), f"{name_of_lock}: {line!r}"
+            for python in markers:
+                if marker in (None, markers[python]):
+                    assert name not in pins[python], f"{name} is pinned twice for {python}"
+                    pins[python][name] = version
     return pins
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from preprocessing.base.errors import LongtailError
+from preprocessing.base.optional import remedy
 from serving.config import ScannConfig
 from serving.index.interface import PAD_SCORE, Index, checked_items, padded
 from trainer.base.keras_gate import tf
@@ -148,12 +149,12 @@ def scann_ops() -> Any:
         from scann.scann_ops.py import scann_ops as ops
     except ImportError as error:
         raise LongtailError(
-            "this index needs ScaNN: pip install 'longtail[scann]', or set export.index: exact"
+            f"this index needs ScaNN: {remedy('scann')}, or set export.index: exact"
         ) from error
     except tf.errors.OpError as error:
         raise LongtailError(
             f"ScaNN's ops do not load in TensorFlow {tf.__version__} "
-            f"({error.message.splitlines()[0]}): "
-            "pip install 'longtail[scann]' gives the version that fits, or set export.index: exact"
+            f"({error.message.splitlines()[0]}); the version that fits: {remedy('scann')}, "
+            "or set export.index: exact"
         ) from error
     return ops
