@@ -36,6 +36,8 @@ class ScannIndex(Index):
       LongtailError: the optional dependency is missing; names the extra.
     """
 
+    op_namespaces = ("Scann",)
+
     def __init__(self, config: ScannConfig) -> None:
         super().__init__(name="scann_index")
         self._ops = scann_ops()
@@ -96,6 +98,18 @@ class ScannIndex(Index):
     def vectors(self, rows: Any) -> Any:
         """See ``Index.vectors``."""
         return tf.gather(self._state.dataset, rows - 1)
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """See ``Index.figures``: how many partitions."""
+        return {"leaves": self.leaves}
+
+    @property
+    def remedy(self) -> str:
+        """See ``Index.remedy``."""
+        searched = "raise export.scann.leaves_to_search"
+        more = f"{searched} (now {self.leaves_to_search} of {self.leaves}), " if self.leaves else ""
+        return f"{more}raise export.scann.reorder (now {self._config.reorder})"
 
     def _num_leaves(self) -> int | None:
         if self._config.leaves is None:

@@ -17,9 +17,6 @@ import numpy as np
 
 from trainer.base.keras_gate import tf
 
-MAX_BUCKETS = 2**31
-"""Buckets of one hash: the upper 32 bits of a hash times their number must fit into 64 bits."""
-
 # SplitMix64 (Steele et al., OOPSLA 2014): hash i is output i of the generator seeded with the row,
 # less its last step, which mixes the lower half alone. Multiply-shift would be cheaper, but is
 # linear: rows are consecutive numbers, and where two collide, all pairs of their distance tend to.
