@@ -103,7 +103,7 @@ class Runner:
         local = [
             table.path
             for table in tables
-            if table and table.resolved_format != "bigquery" and not table.path.startswith(SCHEME)
+            if table and table.in_files and not table.path.startswith(SCHEME)
         ]
         if local:
             raise LongtailError(
