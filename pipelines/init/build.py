@@ -13,7 +13,7 @@ from pipelines.init.facts import Facts, facts, rewards_of
 from pipelines.init.features import add_features, free_name
 from pipelines.init.guess import Guesses
 from pipelines.init.keys import Key, keys_of
-from pipelines.init.names import TITLES, score
+from pipelines.init.names import REWARDS, TITLES, score
 from pipelines.init.profile import Profile, profiles
 from pipelines.init.roles import Candidates, Roles, candidates, settle
 from pipelines.init.sample import Sample
@@ -139,8 +139,20 @@ def _roles(guesses: Guesses, roles: Roles, log: Sample) -> float | None:
         rewards.add_events(guesses, kinds)
     if "reward" not in roles.columns:
         return None
-    least, why = rewards.min_reward(rewards_of(log, roles.columns["reward"]))
-    guesses.add("data.min_reward", least, why)
+    column = roles.columns["reward"]
+    values = rewards_of(log, column)
+    if len(values) < 2 or values.min() == values.max():
+        raise LongtailError(
+            f"{log.form.path}: expected numbers of more than one value in '{column}', the reward, found none: leave "
+            "--reward out, or name another column"
+        )
+    if not score(column, REWARDS):
+        guesses.add(
+            "data.reward_weights", True, "an amount and no rating: a training example weighs it"
+        )
+        return None
+    least, why = rewards.min_reward(values)
+    guesses.add("data.min_reward", int(least) if least == int(least) else least, why)
     return least
 
 

@@ -63,7 +63,7 @@ def test_a_log_and_a_catalogue(tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert left_out in text
     said = capsys.readouterr().out.replace("\n", "")
     assert "longtail run" in said
-    assert "because" in said
+    assert "data.columns.user: user_id  the name says it" in said
 
 
 def test_parquet_with_times_lists_and_another_key(tmp_path: Path) -> None:
@@ -171,6 +171,32 @@ def test_a_log_without_times_and_a_column_that_is_not_there(
     said = refused(capfd, "--interactions", str(log), "--timestamp", "itme", "--out", out)
     assert "did you mean 'item'" in said
     assert not (tmp_path / "x.yaml").exists()
+
+
+def test_an_amount_weighs_and_is_no_rating(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log = write_log(tmp_path / "log.csv", ("user_id", "item_id", "quantity", "timestamp"))
+    assert "reward" not in written(tmp_path, "--interactions", str(log))["data"]["columns"]
+    (tmp_path / "made.yaml").unlink()
+    document = written(tmp_path, "--interactions", str(log), "--reward", "quantity")
+    assert document["data"]["reward_weights"] is True
+    assert "min_reward" not in document["data"]
+    out = str(tmp_path / "x.yaml")
+    said = refused(
+        capfd,
+        "--interactions",
+        str(log),
+        "--user",
+        "user_id",
+        "--item",
+        "quantity",
+        "--reward",
+        "item_id",
+        "--out",
+        out,
+    )
+    assert "expected numbers of more than one value in 'item_id'" in said
 
 
 def test_nothing_is_replaced(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
