@@ -58,6 +58,40 @@ def _continuing(overrides: list[str] | None, continue_from: Path | None) -> list
     return [*(overrides or ()), *more]
 
 
+@app.command("init")
+def initialise(
+    interactions: Annotated[
+        str, typer.Option(metavar="FILE", help="the log: file, pattern or folder")
+    ],
+    items: Annotated[
+        str | None, typer.Option(metavar="FILE", help="the catalogue, one row an item")
+    ] = None,
+    users: Annotated[str | None, typer.Option(metavar="FILE", help="one row a user")] = None,
+    user: Annotated[str | None, typer.Option(metavar="COLUMN", help="of the log: who acts")] = None,
+    item: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="of the log: what is acted upon")
+    ] = None,
+    timestamp: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="of the log: when")
+    ] = None,
+    reward: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="of the log: a rating")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="default: NAME.yaml in the present folder")
+    ] = None,
+    interactive: Annotated[
+        bool, typer.Option("--interactive", help="ask for each role, with the guess as default")
+    ] = False,
+) -> None:
+    """Look at the files and write a configuration that runs, with the reason of each guess."""
+    from pipelines.init.run import Files, init
+
+    named = {"user": user, "item": item, "timestamp": timestamp, "reward": reward}
+    given = {role: column for role, column in named.items() if column}
+    init(Files(interactions, items, users), given, out, console, interactive=interactive)
+
+
 @app.command()
 def run(
     config: ConfigFile, continue_from: ContinueFrom = None, overrides: Overrides = None

@@ -55,6 +55,25 @@ def plan(table: TableConfig, columns: Iterable[str]) -> tuple[list[Unit], int]:
     return units, rows
 
 
+def column_names(table: TableConfig) -> list[str]:
+    """The columns that a table has, as its first file names them.
+
+    Raises:
+      LongtailError: a file is missing, empty or not what its format says.
+    """
+    if table.resolved_format == "bigquery":
+        return list(bigquery.describe(table.path)[0])
+    files = input_files.find_files(table.path)
+    table = table.model_copy(update={"format": _format(table, files)})
+    filled = [path for path in files if not _is_empty(path)]
+    if not filled:
+        raise LongtailError(f"{files[0]} is empty: expected {table.format} with columns")
+    if table.format == "parquet":
+        with parquet_reader.opened(filled[0]) as file:
+            return list(file.schema_arrow.names)
+    return _names(table, filled[0])
+
+
 def read_unit(
     unit: Unit, columns: list[str], batch_rows: int, outcomes: RowOutcomes
 ) -> Iterator[Rows]:
