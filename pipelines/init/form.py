@@ -19,8 +19,10 @@ from pydantic import ValidationError
 from pipelines.init.names import looks_like_a_name
 from preprocessing.base.errors import LongtailError
 from preprocessing.base.locations import is_folder
-from preprocessing.config import TableConfig, format_of
+from preprocessing.config import TableConfig
 from preprocessing.sources import input_files
+from preprocessing.sources.formats.csv import Csv
+from preprocessing.sources.formats.registry import format_of
 
 HEAD = 1 << 18
 """Bytes of a text file that are looked at."""
@@ -60,7 +62,7 @@ def find_form(path: str) -> Form:
     """
     files = input_files.find_files(path)
     known = {format_of(each) for each in files}
-    if known & {"parquet", "tfrecord"}:
+    if known & {"parquet", "tfrecord", "recbole"}:
         return Form(path)
     filled = next((head for head in map(_head, files) if head.strip()), b"")
     if not filled:
@@ -168,7 +170,7 @@ def _text_keys(path: str, files: list[str], separator: str) -> dict[str, Any]:
         table, chosen = TableConfig(path=path, format="csv"), None
     if chosen is None:
         keys["format"] = "csv"
-    if table.resolved_delimiter != separator:
+    if Csv().dialect(table, files[0]).delimiter != separator:
         keys["delimiter"] = separator
     return keys
 

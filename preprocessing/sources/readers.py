@@ -18,7 +18,7 @@ from preprocessing.sources.formats.base import Unit
 from preprocessing.sources.formats.registry import FORMATS, check_options, format_of
 from preprocessing.sources.row_outcomes import RowOutcomes, Rows
 
-__all__ = ["Unit", "plan", "read_unit", "state"]
+__all__ = ["Unit", "column_names", "plan", "read_unit", "state"]
 
 
 def plan(table: TableConfig, columns: Iterable[str]) -> tuple[list[Unit], int]:
@@ -36,20 +36,8 @@ def plan(table: TableConfig, columns: Iterable[str]) -> tuple[list[Unit], int]:
         of the format.
     """
     columns = sorted(set(columns))
-    files = input_files.find_files(table.path) if table.in_files else []
-    if files:
-        table = table.model_copy(update={"format": _format(table, files)})
-    name = table.resolved_format or ""
-    try:
-        check_options(table, name)
-    except ValueError as error:
-        raise LongtailError(f"{table.path}: {error}") from error
-    filled = [path for path in files if not _is_empty(path)]
-    if files and not filled:
-        raise LongtailError(
-            f"{files[0]} is empty: expected {name} with columns {', '.join(columns)}"
-        )
-    units, rows = FORMATS[name].plan(table, filled, columns)
+    table, filled = _resolved(table, f" with columns {', '.join(columns)}")
+    units, rows = FORMATS[table.resolved_format or ""].plan(table, filled, columns)
     if rows == 0:
         raise LongtailError(f"{table.path} holds no rows: expected at least one")
     return units, rows
@@ -61,17 +49,8 @@ def column_names(table: TableConfig) -> list[str]:
     Raises:
       LongtailError: a file is missing, empty or not what its format says.
     """
-    if table.resolved_format == "bigquery":
-        return list(bigquery.describe(table.path)[0])
-    files = input_files.find_files(table.path)
-    table = table.model_copy(update={"format": _format(table, files)})
-    filled = [path for path in files if not _is_empty(path)]
-    if not filled:
-        raise LongtailError(f"{files[0]} is empty: expected {table.format} with columns")
-    if table.format == "parquet":
-        with parquet_reader.opened(filled[0]) as file:
-            return list(file.schema_arrow.names)
-    return _names(table, filled[0])
+    table, filled = _resolved(table)
+    return FORMATS[table.resolved_format or ""].names(table, filled)
 
 
 def read_unit(
@@ -102,6 +81,22 @@ def state(table: TableConfig) -> list[Any]:
     if table.in_files:
         return [input_files.state(path) for path in input_files.find_files(table.path)]
     return FORMATS[table.resolved_format or ""].state(table)
+
+
+def _resolved(table: TableConfig, wanted: str = "") -> tuple[TableConfig, list[str]]:
+    """The table with its format, and its files without those of zero bytes."""
+    files = input_files.find_files(table.path) if table.in_files else []
+    if files:
+        table = table.model_copy(update={"format": _format(table, files)})
+    name = table.resolved_format or ""
+    try:
+        check_options(table, name)
+    except ValueError as error:
+        raise LongtailError(f"{table.path}: {error}") from error
+    filled = [path for path in files if not _is_empty(path)]
+    if files and not filled:
+        raise LongtailError(f"{files[0]} is empty: expected {name}{wanted}")
+    return table, filled
 
 
 def _format(table: TableConfig, files: list[str]) -> str:

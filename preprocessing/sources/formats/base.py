@@ -66,6 +66,18 @@ class Format(ABC):
         """
 
     @abstractmethod
+    def names(self, table: TableConfig, files: list[str]) -> list[str]:
+        """The columns of the first file; of JSON, whose rows may lack keys, of the first rows of all.
+
+        Args:
+          table: of this format.
+          files: as in ``plan``.
+
+        Raises:
+          LongtailError: the file is not of the format.
+        """
+
+    @abstractmethod
     def read(
         self, unit: Unit, columns: list[str], batch_rows: int, outcomes: RowOutcomes
     ) -> Iterator[Rows]:

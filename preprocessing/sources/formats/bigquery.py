@@ -29,6 +29,12 @@ class BigQuery(Format):
         require(columns, names, table.path)
         return [Unit(table, table.path)], rows
 
+    def names(self, table: TableConfig, files: list[str]) -> list[str]:
+        """From the description of the table."""
+        from preprocessing.sources import bigquery_reader
+
+        return list(bigquery_reader.describe(table.path)[0])
+
     def read(
         self, unit: Unit, columns: list[str], batch_rows: int, outcomes: RowOutcomes
     ) -> Iterator[Rows]:
