@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 
 from benchmarks.index_latency import embeddings
 from trainer.base.keras_gate import tf, tfrs
+from trainer.data.ragged import Ragged
 from trainer.evaluation.baselines.popularity import Popularity
 from trainer.evaluation.protocol import QuerySplit, csr_of
-from trainer.evaluation.retrieval import Ragged, top_items, top_items_by_mode
+from trainer.evaluation.retrieval import top_items, top_items_by_mode
 from trainer.functional.metrics import Targets
 
 BATCH = 64

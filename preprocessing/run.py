@@ -38,10 +38,8 @@ from preprocessing.features import Side
 from preprocessing.finished import FORMAT, settings
 from preprocessing.log import dropped_items, examples, ingest, joins, samples, splits, time_range
 from preprocessing.log.empty_splits import require_examples
-from preprocessing.sources import bigquery_reader as bigquery
 from preprocessing.sources import key_tables as catalogue
-from preprocessing.sources.input_files import find_files, state
-from preprocessing.sources.readers import plan
+from preprocessing.sources.readers import plan, state
 from preprocessing.sources.row_outcomes import ITEMS, RowOutcomes, Rows
 from preprocessing.sources.row_report import FOLDERS, report, report_users
 from preprocessing.transform.item_counts import LogStatistics
@@ -58,7 +56,7 @@ def data_fingerprint(config: DataSections, *, with_log: bool = True) -> str:
     sections = config.model_dump(mode="json", include={"seed", "data", "features", "preprocess"})
     log = config.data.interactions if with_log else None
     tables = [t for t in (log, config.data.items, config.data.users) if t]
-    return fingerprint(FORMAT, sections, [_source(table) for table in tables])
+    return fingerprint(FORMAT, sections, [state(table) for table in tables])
 
 
 def preprocess(
@@ -256,12 +254,6 @@ class _Run:
 
     def _counter(self, pattern: str) -> Any:
         return lambda: sum(1 for _ in self._scratch.glob(pattern))
-
-
-def _source(table: TableConfig) -> list[Any]:
-    if table.resolved_format == "bigquery":
-        return [table.path, *bigquery.state(table.path)]
-    return [state(path) for path in find_files(table.path)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

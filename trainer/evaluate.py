@@ -184,7 +184,7 @@ def collect(
     tuning: dict[str, Any] = {}
     for name in settings.baselines:
         with clock(f"{name} / tune"):
-            ranker, records = BASELINES[name](material)
+            ranker, records = BASELINES[name].build(material)
         rankers.append(ranker)
         if records:
             tuning[name] = list(records)

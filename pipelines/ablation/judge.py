@@ -87,4 +87,4 @@ class Judge:
             quiet,
         )
         names = [n for n in self._config.evaluate.baselines if n not in REPEAT_ONLY]
-        return [BASELINES[name](material).ranker for name in names]
+        return [BASELINES[name].build(material).ranker for name in names]

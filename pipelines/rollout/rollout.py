@@ -137,8 +137,8 @@ def _roll_back(config: RunConfig, paths: Paths, console: Console, to: int | None
     label, current = config.rollout.label, _label(paths, config.rollout.label)
     if current is None:
         raise LongtailError(
-            f"expected label {label} in {paths.export}/labels.json, received none: nothing was "
-            "rolled out yet (longtail run CONFIG)"
+            f"{paths.export}/labels.json: label {label} is missing, since nothing was rolled out yet: "
+            "longtail run CONFIG"
         )
     blessed = set(blessed_versions(paths.export))
     earlier = {v for v in blessed - withdrawn_versions(paths.export) if v < current}

@@ -125,7 +125,7 @@ class Earlier:
             gather(sources["transform_graph"], work_dir / "data")
         except (OSError, LongtailFailure) as error:
             raise LongtailError(
-                f"expected the artifacts that {model} was made from, received none: {error}; restore "
+                f"artifacts that {model} was made from are missing: {error}; restore "
                 "them, or start anew: pipeline.continue_blessed=false, and without a comparison "
                 "gates.max_drop_overall=null and gates.max_drop_tail=null"
             ) from error

@@ -34,8 +34,15 @@ _UNCHECKED = ["validation", "test"]
 
 
 def beam_arguments(config: RunConfig) -> list[str]:
-    """Beam's options for every component that runs on it; one given by hand wins."""
-    return [f"--runner={config.preprocess.runner}", *config.preprocess.beam_options]
+    """Beam's options for every component that runs on it; one given by hand wins.
+
+    None where Beam's own runner is meant. For any at all TFX copies itself to a temporary folder and packages that, in
+    each component anew, for workers on other machines.
+    """
+    options = config.preprocess.beam_options
+    if config.preprocess.runner == "DirectRunner" and not options:
+        return []
+    return [f"--runner={config.preprocess.runner}", *options]
 
 
 def create_pipeline(

@@ -114,8 +114,8 @@ def _settings(config: RunConfig) -> VertexConfig:
     """The section, refused where anything is missing before any work is done."""
     if config.vertex is None:
         raise LongtailError(
-            "vertex: expected a section with project, region and staging_bucket, received none "
-            "(docs/pipelines.md)"
+            "the section 'vertex' is missing, with project, region and staging_bucket: add it to the "
+            "configuration; docs/pipelines.md shows one"
         )
     if config.pipeline.image is None:
         raise LongtailError(

@@ -33,8 +33,8 @@ def section(config: RunConfig) -> VertexConfig:
     """
     if config.vertex is None:
         raise LongtailError(
-            "expected the section 'vertex' with project, region and staging_bucket, received none: "
-            "add it to the configuration; docs/scale.md shows one"
+            "the section 'vertex' is missing, with project, region and staging_bucket: add it to the "
+            "configuration; docs/scale.md shows one"
         )
     if not config.work_dir.startswith(SCHEME):
         raise LongtailError(

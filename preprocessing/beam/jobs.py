@@ -16,7 +16,7 @@ import tensorflow_transform.beam as tft_beam
 
 from preprocessing.base.errors import LongtailError, LongtailFailure
 from preprocessing.base.locations import shared
-from preprocessing.beam import results, source_workers, workers
+from preprocessing.beam import overhead, results, source_workers, workers
 from preprocessing.beam.merging import Merge
 from preprocessing.beam.runners import Runner
 from preprocessing.beam.shuffle import Group, Piece
@@ -204,12 +204,13 @@ class BeamJob:
 
     @contextmanager
     def _pipeline(self) -> Iterator[beam.Pipeline]:
-        pipeline = beam.Pipeline(runner=self._runner.make(), options=self._runner.options())
-        yield pipeline
-        try:
-            pipeline.run().wait_until_finish()
-        except Exception as error:
-            raise _cause(error) from error
+        with overhead.signatures_read_once():
+            pipeline = beam.Pipeline(runner=self._runner.make(), options=self._runner.options())
+            yield pipeline
+            try:
+                pipeline.run().wait_until_finish()
+            except Exception as error:
+                raise _cause(error) from error
 
 
 def item_schema(config: DataSections) -> pa.Schema:

@@ -173,8 +173,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         served = Served.of(given.export_dir)
         if served is None:
             raise LongtailError(
-                f"{given.export_dir}: expected labels in {LABELS_FILE}, received none; roll a "
-                "version out first (longtail run CONFIG)"
+                f"{given.export_dir}: {LABELS_FILE} holds no label: roll a version out first "
+                "(longtail run CONFIG)"
             )
         name = os.path.basename(os.path.abspath(given.export_dir))
         print(models_config(name, served, given.base_path or f"/models/{name}"), end="")

@@ -18,6 +18,8 @@ _CHUNK_QUERIES = 64
 class ExactIndex(Index):
     """All items, exactly; memory of a search is bounded by 64 x ``chunk_items``, not by B x N."""
 
+    is_exact = True
+
     def __init__(self, chunk_items: int = CHUNK_ITEMS) -> None:
         super().__init__(name="exact_index")
         self._chunk_items = chunk_items

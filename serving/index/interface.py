@@ -23,6 +23,20 @@ class Index(tf.Module, metaclass=ABCMeta):
 
     num_items: int
     dim: int
+    is_exact = False
+    """Whether it answers with the best items for certain; if not, an export measures its recall."""
+    op_namespaces: tuple[str, ...] = ()
+    """Of the ops that TensorFlow does not bring; a SavedModel must be told of them."""
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """What an export says of it beside recall and latency."""
+        return {}
+
+    @property
+    def remedy(self) -> str:
+        """The settings that raise its recall, with their values."""
+        return ""
 
     @abstractmethod
     def build(self, items: NDArray[Any]) -> None:

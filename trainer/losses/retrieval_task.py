@@ -9,8 +9,10 @@ from typing import Any
 from preprocessing.base.errors import LongtailError
 from trainer.base.keras_gate import keras, tf, tfrs
 from trainer.config.loss import LossConfig
-from trainer.functional import masks, pair_losses, similarity
-from trainer.losses.score_losses import Scored, loss_of
+from trainer.functional import masks, similarity
+from trainer.losses.gramian import Pairs
+from trainer.losses.registry import LOSSES
+from trainer.losses.scored import Scored
 
 _NEEDS = {
     "candidate_log_q": "one value per candidate [C]",
@@ -41,8 +43,7 @@ class RetrievalTask(tfrs.tasks.Retrieval):
       name: of the layer.
 
     Raises:
-      LongtailError: `hardest` meets corrected logQ, which estimates the mass of all other items
-        from the negatives.
+      LongtailError: `hardest` meets a loss that needs all draws, see `trainer.losses.registry`.
     """
 
     def __init__(
@@ -57,9 +58,11 @@ class RetrievalTask(tfrs.tasks.Retrieval):
         name: str | None = None,
     ) -> None:
         settings = loss if isinstance(loss, LossConfig) else LossConfig(**(loss or {}))
-        if settings.log_q == "corrected" and hardest:
+        loss_of = LOSSES[settings.kind]
+        if hardest and settings.log_q not in loss_of.hardest:
             raise LongtailError(
-                f"hardest: expected None with log_q 'corrected', received {hardest}"
+                f"hardest: expected None with loss kind '{settings.kind}' and log_q "
+                f"'{settings.log_q}', received {hardest}"
             )
         super().__init__(
             metrics=metrics,
@@ -70,9 +73,10 @@ class RetrievalTask(tfrs.tasks.Retrieval):
             name=name,
         )
         self._settings, self._hardest, self._num_items = settings, hardest, num_items
+        self._loss, self._function = loss_of, loss_of.function
         self.log_z: tf.Variable | None = None
         """Normaliser of noise-contrastive estimation, learned; None with any other loss."""
-        if (settings.kind, settings.log_q) == ("bce", "standard"):
+        if settings.log_q in loss_of.learns_log_z:
             at_equal_scores = keras.initializers.Constant(math.log(num_items))
             self.log_z = self.add_weight(name="log_z", shape=[], initializer=at_equal_scores)
 
@@ -130,24 +134,28 @@ class RetrievalTask(tfrs.tasks.Retrieval):
         self._require(settings.log_q != "none", "candidate_log_q", candidate_log_q)
         num_queries = tf.shape(query_embeddings)[0]
         positive_ids = None if candidate_ids is None else candidate_ids[:num_queries]
+        log_q = candidate_log_q if settings.log_q != "none" else None
         scores: tf.Tensor | None = None
-        if settings.kind == "gramian":
+        if not self._loss.by_row:
             if known_mask is not None:
-                raise ValueError("known_mask: expected None for loss kind 'gramian', received one")
-            loss = self._gramian(
-                query_embeddings, candidate_embeddings, candidate_log_q, sample_weight, score_mask,
+                raise ValueError(
+                    f"known_mask: expected None for loss kind '{settings.kind}', received one"
+                )
+            pairs = Pairs(
+                query_embeddings, candidate_embeddings, log_q, sample_weight, score_mask,
                 remembered_embeddings, negatives_share,
             )  # fmt: skip
+            loss = self._function(pairs, settings)
         else:
             scores = similarity.scores(
                 query_embeddings, candidate_embeddings, settings.temperature,
                 constants=remembered_embeddings, negatives_share=negatives_share,
             )  # fmt: skip
             scores, columns, draws = self._masked(scores, candidate_ids, score_mask, known_mask)
-            self._require(settings.kind == "bsl", "groups", groups)
+            self._require(self._loss.needs_groups, "groups", groups)
             scored = Scored(
                 scores,
-                candidate_log_q if settings.log_q != "none" else None,
+                log_q,
                 columns,
                 draws,
                 self._refused(query_embeddings, refused_embeddings, refused_mask),
@@ -155,48 +163,13 @@ class RetrievalTask(tfrs.tasks.Retrieval):
                 groups,
                 self.log_z,
             )
-            loss, scores = loss_of(scored, settings, self._hardest), scored.with_refused()
+            loss = self._function(scored, settings, self._hardest)
+            scores = scored.with_refused()
         self._update_metrics(
             query_embeddings, candidate_embeddings, positive_ids, sample_weight, loss, scores,
             compute_metrics, compute_batch_metrics,
         )  # fmt: skip
         return loss
-
-    def _gramian(
-        self,
-        queries: tf.Tensor,
-        candidates: tf.Tensor,
-        log_q: tf.Tensor | None,
-        weights: tf.Tensor | None,
-        considered: tf.Tensor | None,
-        remembered: tf.Tensor | None,
-        share: tf.Tensor | None,
-    ) -> tf.Tensor:
-        """The gramian loss over the candidates that are considered."""
-        settings = self._settings
-        scaled = queries / settings.temperature
-        positives = tf.reduce_sum(scaled * candidates[: tf.shape(queries)[0]], axis=1)
-        log_q = None if settings.log_q == "none" else log_q
-        if share is not None:
-            candidates = similarity.learning_by(candidates, share)
-        if remembered is not None:
-            candidates = tf.concat([candidates, tf.stop_gradient(remembered)], axis=0)
-        if considered is not None:
-            if considered.shape.rank != 1:
-                raise ValueError(
-                    "score_mask: expected one value per candidate [C] for loss kind 'gramian', "
-                    f"received shape {considered.shape}"
-                )
-            candidates = tf.boolean_mask(candidates, considered)
-            log_q = None if log_q is None else tf.boolean_mask(log_q, considered)
-        return pair_losses.gramian(
-            scaled,
-            candidates,
-            positives,
-            log_q,
-            weight=settings.gramian_weight,
-            sample_weights=weights,
-        )
 
     def _masked(
         self,
@@ -271,9 +244,9 @@ class RetrievalTask(tfrs.tasks.Retrieval):
     def _require(self, needed: bool, argument: str, received: Any) -> None:
         if needed and received is None:
             raise ValueError(
-                f"{argument}: expected {_NEEDS[argument]} for loss kind '{self._settings.kind}', "
+                f"{argument} is missing: {_NEEDS[argument]}, for loss kind '{self._settings.kind}', "
                 f"log_q '{self._settings.log_q}', remove_accidental_hits "
-                f"{self._settings.remove_accidental_hits}, received None"
+                f"{self._settings.remove_accidental_hits}"
             )
 
 

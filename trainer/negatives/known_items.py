@@ -23,7 +23,7 @@ class KnownItems:
         """
         path = Path(data_dir) / "user_items.parquet"
         if not path.is_file():
-            raise LongtailError(f"expected {path}, found none: run preprocess again")
+            raise LongtailError(f"{path} is missing: run preprocess again")
         pairs = pq.read_table(path, columns=["user", "item"])
         users, items = (pairs[name].to_numpy() for name in ("user", "item"))
         order = np.argsort(users, kind="stable")

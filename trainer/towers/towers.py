@@ -77,9 +77,7 @@ class _Tower(keras.layers.Layer):
         if not training or not (self._dropout or self._unknown_rate):
             return None, None
         if seed is None:
-            raise ValueError(
-                f"{self.name}: expected a seed [2] for what is drawn in training, received None"
-            )
+            raise ValueError(f"{self.name}: the seed [2] is missing, by which training draws")
         return tuple(tf.unstack(tf.random.experimental.stateless_split(seed, 2)))
 
 

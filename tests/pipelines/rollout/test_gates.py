@@ -14,7 +14,7 @@ from pipelines.rollout.gates import Check, GatesConfig, check, is_blessed, refus
 from preprocessing.base.errors import LongtailError
 from tests.pipelines.evidence import blessed, evidence, per_query
 
-EXACT: dict[str, Any] = {"kind": "exact", "leaves": None}
+EXACT: dict[str, Any] = {"kind": "exact"}
 QUERIES = 100
 
 

@@ -273,4 +273,4 @@ def test_the_command_prints_it(export: Path, capsys: pytest.CaptureFixture[str])
         move_label(export, "stable", 1)
     (export / "labels.json").unlink()
     assert main([str(export)]) == 2
-    assert "expected labels in labels.json, received none" in capsys.readouterr().err
+    assert "labels.json holds no label" in capsys.readouterr().err

@@ -17,10 +17,11 @@ from rich.console import Console
 from preprocessing.base.errors import LongtailError
 from preprocessing.base.optional import require
 from preprocessing.base.progress import Stages
+from trainer.config.baselines import ALSConfig, NeighboursConfig
 from trainer.config.sections import EvaluateConfig
 from trainer.evaluation.baselines import popularity
-from trainer.evaluation.baselines.als import ALS, ALSConfig, ALSRecent, build_als, build_als_recent
-from trainer.evaluation.baselines.neighbours import Neighbours, NeighboursConfig, build_neighbours
+from trainer.evaluation.baselines.als import ALS, ALSRecent, build_als, build_als_recent
+from trainer.evaluation.baselines.neighbours import Neighbours, build_neighbours
 from trainer.evaluation.baselines.own_frequent import OwnFrequent
 from trainer.evaluation.baselines.popularity import Popularity, RecentPopularity
 from trainer.evaluation.baselines.ranker import Material

@@ -310,9 +310,9 @@ def test_bad_input_is_one_line(
             train(config, data_dir, model_dir, console=QUIET)
         return str(caught.value)
 
-    assert "expected a finished run in" in error(tmp_path / "nowhere")
+    assert "is no finished run" in error(tmp_path / "nowhere")
     assert "received this run's own" in error(yesterday, yesterday / "model")
-    with pytest.raises(LongtailError, match="expected training events since 1970-01-01T00:00:20"):
+    with pytest.raises(LongtailError, match="no training event since 1970-01-01T00:00:20"):
         NewEvents(data_dir, configure(), 20)
     other = Path(shutil.copytree(yesterday, tmp_path / "other"))
     write_manifest(other / "data", "yesterday", {"split": {}})

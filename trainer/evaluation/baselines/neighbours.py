@@ -7,13 +7,11 @@ same users as the user's own items, each item with its most similar ones only.
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import Field, PositiveInt
 
 from preprocessing.base.optional import require
-from preprocessing.features import Section
 from trainer.evaluation.baselines.popularity import Popularity
 from trainer.evaluation.baselines.ranker import Built, Material
 from trainer.evaluation.baselines.tuning import Settings, tune
@@ -29,22 +27,6 @@ _CLASSES = {
     "cosine": "CosineRecommender",
     "bm25": "BM25Recommender",
 }
-
-
-class NeighboursConfig(Section):
-    """Item-item neighbourhoods (package ``implicit``): values tried on validation, one after the other."""
-
-    weighting: list[Literal["tfidf", "cosine", "bm25"]] = Field(
-        default=["tfidf", "cosine", "bm25"], min_length=1
-    )
-    neighbours: list[PositiveInt] = Field(
-        default=[50, 200], min_length=1, description="most similar items that each item keeps"
-    )
-
-    @property
-    def grid(self) -> dict[str, list[Any]]:
-        """What a search goes through."""
-        return {"weighting": list(self.weighting), "neighbours": self.neighbours}
 
 
 class Neighbours:
