@@ -18,7 +18,7 @@ from preprocessing.sources.formats.base import Unit
 from preprocessing.sources.formats.registry import FORMATS, check_options, format_of
 from preprocessing.sources.row_outcomes import RowOutcomes, Rows
 
-__all__ = ["Unit", "plan", "read_unit", "state"]
+__all__ = ["Unit", "column_names", "plan", "read_unit", "state"]
 
 
 def plan(table: TableConfig, columns: Iterable[str]) -> tuple[list[Unit], int]:
@@ -56,22 +56,18 @@ def plan(table: TableConfig, columns: Iterable[str]) -> tuple[list[Unit], int]:
 
 
 def column_names(table: TableConfig) -> list[str]:
-    """The columns that a table has, as its first file names them.
+    """The columns that a table has, by its first file; of records those of the first ones.
 
     Raises:
       LongtailError: a file is missing, empty or not what its format says.
     """
-    if table.resolved_format == "bigquery":
-        return list(bigquery.describe(table.path)[0])
-    files = input_files.find_files(table.path)
-    table = table.model_copy(update={"format": _format(table, files)})
+    files = input_files.find_files(table.path) if table.in_files else []
+    if files:
+        table = table.model_copy(update={"format": _format(table, files)})
     filled = [path for path in files if not _is_empty(path)]
-    if not filled:
-        raise LongtailError(f"{files[0]} is empty: expected {table.format} with columns")
-    if table.format == "parquet":
-        with parquet_reader.opened(filled[0]) as file:
-            return list(file.schema_arrow.names)
-    return _names(table, filled[0])
+    if files and not filled:
+        raise LongtailError(f"{files[0]} is empty: expected a table with at least one row")
+    return FORMATS[table.resolved_format or ""].columns(table, filled)
 
 
 def read_unit(

@@ -29,6 +29,12 @@ class BigQuery(Format):
         require(columns, names, table.path)
         return [Unit(table, table.path)], rows
 
+    def columns(self, table: TableConfig, files: list[str]) -> list[str]:
+        """Of the table's description."""
+        from preprocessing.sources import bigquery_reader
+
+        return list(bigquery_reader.describe(table.path)[0])
+
     def read(
         self, unit: Unit, columns: list[str], batch_rows: int, outcomes: RowOutcomes
     ) -> Iterator[Rows]:

@@ -72,6 +72,15 @@ class Csv(TextFormat):
         units = [Unit(table, path, at) for at, path in enumerate(files)]
         return units, sum(self.estimate(path) for path in files)
 
+    def columns(self, table: TableConfig, files: list[str]) -> list[str]:
+        """Of the first header line, or of the configuration."""
+        from preprocessing.sources import delimited
+        from preprocessing.sources.text_stream import opened_text
+
+        dialect = self.dialect(table, files[0])
+        with opened_text(files[0], table.encoding) as stream:
+            return list(dialect.names or delimited.first_line(stream, dialect, files[0]))
+
     def read(
         self, unit: Unit, columns: list[str], batch_rows: int, outcomes: RowOutcomes
     ) -> Iterator[Rows]:

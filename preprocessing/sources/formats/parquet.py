@@ -35,6 +35,13 @@ class Parquet(Format):
             rows += first
         return units, rows
 
+    def columns(self, table: TableConfig, files: list[str]) -> list[str]:
+        """Of the first footer."""
+        from preprocessing.sources import parquet_reader
+
+        with parquet_reader.opened(files[0]) as footer:
+            return list(footer.schema_arrow.names)
+
     def read(
         self, unit: Unit, columns: list[str], batch_rows: int, outcomes: RowOutcomes
     ) -> Iterator[Rows]:

@@ -36,6 +36,12 @@ class TFRecord(Format):
             rows += -(-input_files.size(path) * packed // _BYTES_PER_ROW)
         return [Unit(table, path, at) for at, path in enumerate(files)], rows
 
+    def columns(self, table: TableConfig, files: list[str]) -> list[str]:
+        """The features of the first examples."""
+        from preprocessing.sources import tfrecord_reader
+
+        return tfrecord_reader.feature_names(files[0], _PEEK_ROWS)
+
     def read(
         self, unit: Unit, columns: list[str], batch_rows: int, outcomes: RowOutcomes
     ) -> Iterator[Rows]:

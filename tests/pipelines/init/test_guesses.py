@@ -43,7 +43,7 @@ def test_two_characters_between_values_and_no_header_line(tmp_path: Path) -> Non
 
 
 def test_lines_of_json(tmp_path: Path) -> None:
-    path = tmp_path / "reviews.json"
+    path = tmp_path / "reviews.txt"
     path.write_text('{"reviewerID": "A", "asin": "1"}\n{"reviewerID": "B", "asin": "2"}\n')
     assert find_form(str(path)).keys == {"format": "jsonl"}
 
