@@ -225,7 +225,7 @@ def test_examples_made_without_refusals_are_not_taken_for_empty_lists(
                 del example.features.feature["refused"]
                 writer.write(example.SerializeToString())
     TrainingData(data_copy, configure(train=train))
-    with pytest.raises(LongtailError, match=r"expected refused .* run preprocess again"):
+    with pytest.raises(LongtailError, match=r"refused is missing .* run preprocess again"):
         TrainingData(data_copy, configure(train=train, data=REFUSED))
 
 

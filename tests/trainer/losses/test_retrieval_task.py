@@ -232,9 +232,9 @@ def test_refuses_to_guess_missing_arguments():
     query = tf.ones([2, 3])
     with pytest.raises(ValueError, match=r"candidate_log_q is missing: .* log_q 'standard'"):
         retrieval_task()(query, query, candidate_ids=tf.constant([1, 2]))
-    with pytest.raises(ValueError, match=r"candidate_ids: .* remove_accidental_hits True"):
+    with pytest.raises(ValueError, match=r"candidate_ids is missing: .* remove_accidental_hits True"):
         retrieval_task(log_q=False)(query, query)
-    with pytest.raises(ValueError, match=r"groups: expected one user per query"):
+    with pytest.raises(ValueError, match=r"groups is missing: one user per query"):
         loss_of(retrieval_task(kind="bsl"), batch(4))
     with pytest.raises(ValueError, match=r"score_mask: expected one value per candidate \[C\]"):
         loss_of(retrieval_task(kind="gramian"), batch(4), score_mask=tf.ones([4, 4], tf.bool))
