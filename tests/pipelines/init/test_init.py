@@ -249,7 +249,7 @@ def test_questions_have_the_guess_as_default(
     log = write_log(tmp_path / "log.csv")
     asked = []
 
-    def answer(question: str, default: str | None) -> str:
+    def answer(question: str, default: str | None, err: bool) -> str:
         asked.append(default)
         return "" if "rating" in question else str(default)
 
