@@ -85,11 +85,14 @@ def initialise(
     ] = False,
 ) -> None:
     """Look at the files and write a configuration that runs, with the reason of each guess."""
+    from rich.text import Text
+
     from pipelines.init.run import Files, init
 
     named = {"user": user, "item": item, "timestamp": timestamp, "reward": reward}
     given = {role: column for role, column in named.items() if column}
-    init(Files(interactions, items, users), given, out, console, interactive=interactive)
+    made = init(Files(interactions, items, users), given, out, console, interactive=interactive)
+    Output.show({"config": made}, Text(f"wrote {made}, read it, then:\nlongtail run {made}"))
 
 
 @app.command()

@@ -26,7 +26,7 @@ def ask(found: Candidates, console: Console) -> dict[str, str]:
         default = _default(found, role)
         while True:
             shown = default if default is not None else ("" if role == "reward" else None)
-            answer = str(typer.prompt(question, default=shown)).strip()
+            answer = str(typer.prompt(question, default=shown, err=True)).strip()
             if answer in found.profiles or (role == "reward" and not answer):
                 break
             console.print(f"'{answer}' is no column of the file", highlight=False, markup=False)

@@ -11,6 +11,7 @@ from typing import Any
 from pipelines.init import model, rewards, training
 from pipelines.init.facts import Facts, facts, rewards_of
 from pipelines.init.features import add_features, free_name
+from pipelines.init.form import NO_NAME
 from pipelines.init.guess import Guesses
 from pipelines.init.keys import Key, keys_of
 from pipelines.init.names import REWARDS, TITLES, score
@@ -146,7 +147,7 @@ def _roles(guesses: Guesses, roles: Roles, log: Sample) -> float | None:
             f"{log.form.path}: expected numbers of more than one value in '{column}', the reward, found none: leave "
             "--reward out, or name another column"
         )
-    if not score(column, REWARDS):
+    if not score(column, REWARDS) and not column.startswith(NO_NAME):
         guesses.add(
             "data.reward_weights", True, "an amount and no rating: a training example weighs it"
         )

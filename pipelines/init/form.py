@@ -14,19 +14,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import ValidationError
-
 from pipelines.init.names import looks_like_a_name
 from preprocessing.base.errors import LongtailError
-from preprocessing.base.locations import is_folder
 from preprocessing.config import TableConfig
 from preprocessing.sources import input_files
 from preprocessing.sources.formats.csv import Csv
-from preprocessing.sources.formats.registry import format_of
+from preprocessing.sources.formats.registry import FORMATS, format_of
 
 HEAD = 1 << 18
 """Bytes of a text file that are looked at."""
 SEPARATORS = ("\t", "::", ",", ";", "|")
+NO_NAME = "column_"
+"""What names of columns begin with where the file has no header line."""
 _LINES = 200
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -62,7 +61,7 @@ def find_form(path: str) -> Form:
     """
     files = input_files.find_files(path)
     known = {format_of(each) for each in files}
-    if known & {"parquet", "tfrecord", "recbole"}:
+    if known & {"parquet", "tfrecord"}:
         return Form(path)
     filled = next((head for head in map(_head, files) if head.strip()), b"")
     if not filled:
@@ -90,7 +89,7 @@ def find_form(path: str) -> Form:
         reasons["delimiter"] = f"{shown} cuts every line into the same number of values"
     rows = [cut(line, separator) for line in lines]
     if not has_header(rows):
-        keys["columns"] = [f"column_{n}" for n in range(1, len(rows[0]) + 1)]
+        keys["columns"] = [f"{NO_NAME}{n}" for n in range(1, len(rows[0]) + 1)]
         reasons["columns"] = (
             "the first line holds values like the others, so the file has no header line"
         )
@@ -162,17 +161,11 @@ def _shape(text: str) -> str:
 
 def _text_keys(path: str, files: list[str], separator: str) -> dict[str, Any]:
     """`format` and `delimiter` where the reader would choose otherwise."""
-    keys: dict[str, Any] = {}
-    try:
-        table = TableConfig(path=path)
-        chosen = table.resolved_format or (format_of(files[0]) if is_folder(path) else None)
-    except ValidationError:
-        table, chosen = TableConfig(path=path, format="csv"), None
-    if chosen is None:
-        keys["format"] = "csv"
-    if Csv().dialect(table, files[0]).delimiter != separator:
-        keys["delimiter"] = separator
-    return keys
+    form = FORMATS.get(format_of(path) or format_of(files[0]) or "")
+    if not isinstance(form, Csv):
+        return {"format": "csv"} | ({"delimiter": separator} if separator != "," else {})
+    by_itself = form.dialect(TableConfig(path=path), files[0]).delimiter
+    return {} if by_itself == separator else {"delimiter": separator}
 
 
 def _head(path: str) -> bytes:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pipelines.init import names
+from pipelines.init.form import NO_NAME
 from pipelines.init.keys import Key
 from pipelines.init.profile import Profile
 from pipelines.init.times import TimeReading, reading_of
@@ -185,7 +186,18 @@ def _rewards(profiles: Mapping[str, Profile], taken: set[str]) -> list[Candidate
                 continue
             why = f"the name says a rating, and its {profile.distinct} values lie from {low:g} to {high:g}"
             ranked.append(Candidate(name, (said,), why))
+    if not ranked and _is_unnamed(profiles):
+        for name, profile in profiles.items():
+            levels = profile.distinct if name not in taken and profile.is_number else 0
+            if 3 <= levels <= 20 and profile.numbers.min() >= 0 and profile.numbers.max() <= 10:
+                why = f"the only {levels} numbers of the column lie where ratings do; there are no names"
+                ranked.append(Candidate(name, (profile.repeats > 20,), why))
     return sorted(ranked, key=lambda each: each.rank, reverse=True)
+
+
+def _is_unnamed(profiles: Mapping[str, Profile]) -> bool:
+    """Whether the file has no header line."""
+    return all(name.startswith(NO_NAME) for name in profiles)
 
 
 def _events(profiles: Mapping[str, Profile], taken: set[str]) -> list[Candidate]:
@@ -230,7 +242,7 @@ def _by_values(found: Candidates, keys: Mapping[str, Profile]) -> None:
             for n in keys
             if n not in known | rewards and keys[n].repeats >= 1.5 and n not in found.times
         ]
-        unnamed = all(name.startswith("column_") for name in found.profiles)
+        unnamed = _is_unnamed(found.profiles)
         if unnamed and not found.of[other] and len(left) == 2:
             why = "of the two columns with keys, as logs without a header have it"
             at = 0 if role == "user" else 1

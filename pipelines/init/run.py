@@ -85,9 +85,6 @@ def init(
     parse_config(yaml.safe_load(document), RunConfig, str(path))
     _tell(guesses, console)
     write_new(path, document.encode())
-    console.print(
-        f"wrote {path}; read it, then run: longtail run {path}", highlight=False, soft_wrap=True
-    )
     return path
 
 

@@ -36,21 +36,38 @@ def plan(table: TableConfig, columns: Iterable[str]) -> tuple[list[Unit], int]:
         of the format.
     """
     columns = sorted(set(columns))
-    table, filled = _resolved(table, f" with columns {', '.join(columns)}")
-    units, rows = FORMATS[table.resolved_format or ""].plan(table, filled, columns)
+    files = input_files.find_files(table.path) if table.in_files else []
+    if files:
+        table = table.model_copy(update={"format": _format(table, files)})
+    name = table.resolved_format or ""
+    try:
+        check_options(table, name)
+    except ValueError as error:
+        raise LongtailError(f"{table.path}: {error}") from error
+    filled = [path for path in files if not _is_empty(path)]
+    if files and not filled:
+        raise LongtailError(
+            f"{files[0]} is empty: expected {name} with columns {', '.join(columns)}"
+        )
+    units, rows = FORMATS[name].plan(table, filled, columns)
     if rows == 0:
         raise LongtailError(f"{table.path} holds no rows: expected at least one")
     return units, rows
 
 
 def column_names(table: TableConfig) -> list[str]:
-    """The columns that a table has, as its first file names them.
+    """The columns that a table has, by its first file; of records those of the first ones.
 
     Raises:
       LongtailError: a file is missing, empty or not what its format says.
     """
-    table, filled = _resolved(table)
-    return FORMATS[table.resolved_format or ""].names(table, filled)
+    files = input_files.find_files(table.path) if table.in_files else []
+    if files:
+        table = table.model_copy(update={"format": _format(table, files)})
+    filled = [path for path in files if not _is_empty(path)]
+    if files and not filled:
+        raise LongtailError(f"{files[0]} is empty: expected a table with at least one row")
+    return FORMATS[table.resolved_format or ""].columns(table, filled)
 
 
 def read_unit(
@@ -81,22 +98,6 @@ def state(table: TableConfig) -> list[Any]:
     if table.in_files:
         return [input_files.state(path) for path in input_files.find_files(table.path)]
     return FORMATS[table.resolved_format or ""].state(table)
-
-
-def _resolved(table: TableConfig, wanted: str = "") -> tuple[TableConfig, list[str]]:
-    """The table with its format, and its files without those of zero bytes."""
-    files = input_files.find_files(table.path) if table.in_files else []
-    if files:
-        table = table.model_copy(update={"format": _format(table, files)})
-    name = table.resolved_format or ""
-    try:
-        check_options(table, name)
-    except ValueError as error:
-        raise LongtailError(f"{table.path}: {error}") from error
-    filled = [path for path in files if not _is_empty(path)]
-    if files and not filled:
-        raise LongtailError(f"{files[0]} is empty: expected {name}{wanted}")
-    return table, filled
 
 
 def _format(table: TableConfig, files: list[str]) -> str:

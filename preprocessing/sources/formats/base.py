@@ -83,6 +83,10 @@ class Format(ABC):
     ) -> Iterator[Rows]:
         """The rows of a unit with the wanted columns; see ``readers.read_unit``."""
 
+    @abstractmethod
+    def columns(self, table: TableConfig, files: list[str]) -> list[str]:
+        """The names of the columns that there are, for those who do not know them yet; arguments as of ``plan``."""
+
     def state(self, table: TableConfig) -> list[Any]:
         """What tells a changed table, where it is not in files, without reading it."""
         raise NotImplementedError(f"the files of a table of format {self.name} have a state each")

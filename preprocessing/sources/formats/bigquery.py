@@ -29,8 +29,8 @@ class BigQuery(Format):
         require(columns, names, table.path)
         return [Unit(table, table.path)], rows
 
-    def names(self, table: TableConfig, files: list[str]) -> list[str]:
-        """From the description of the table."""
+    def columns(self, table: TableConfig, files: list[str]) -> list[str]:
+        """Of the table's description."""
         from preprocessing.sources import bigquery_reader
 
         return list(bigquery_reader.describe(table.path)[0])

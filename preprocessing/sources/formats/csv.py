@@ -72,8 +72,8 @@ class Csv(TextFormat):
         units = [Unit(table, path, at) for at, path in enumerate(files)]
         return units, sum(self.estimate(path) for path in files)
 
-    def names(self, table: TableConfig, files: list[str]) -> list[str]:
-        """From the configuration or the header line."""
+    def columns(self, table: TableConfig, files: list[str]) -> list[str]:
+        """Of the first header line, or of the configuration."""
         from preprocessing.sources import delimited
         from preprocessing.sources.text_stream import opened_text
 

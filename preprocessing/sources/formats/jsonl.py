@@ -46,17 +46,17 @@ class JsonLines(TextFormat):
         units = [Unit(table, path, at, kinds) for at, path in enumerate(files)]
         return units, sum(self.estimate(path) for path in files)
 
-    def names(self, table: TableConfig, files: list[str]) -> list[str]:
-        """The keys of the first rows of all files."""
+    def columns(self, table: TableConfig, files: list[str]) -> list[str]:
+        """The keys of the first rows of each file."""
         from preprocessing.sources import json_lines
         from preprocessing.sources.text_stream import opened_text
 
-        found: dict[str, None] = {}
+        names: dict[str, None] = {}
         for path in files:
             with opened_text(path, table.encoding) as stream:
                 for row in json_lines.head(stream, path):
-                    found.update(dict.fromkeys(row))
-        return list(found)
+                    names.update(dict.fromkeys(row))
+        return list(names)
 
     def read(
         self, unit: Unit, columns: list[str], batch_rows: int, outcomes: RowOutcomes

@@ -35,12 +35,12 @@ class Parquet(Format):
             rows += first
         return units, rows
 
-    def names(self, table: TableConfig, files: list[str]) -> list[str]:
-        """From the footer."""
+    def columns(self, table: TableConfig, files: list[str]) -> list[str]:
+        """Of the first footer."""
         from preprocessing.sources import parquet_reader
 
-        with parquet_reader.opened(files[0]) as file:
-            return list(file.schema_arrow.names)
+        with parquet_reader.opened(files[0]) as footer:
+            return list(footer.schema_arrow.names)
 
     def read(
         self, unit: Unit, columns: list[str], batch_rows: int, outcomes: RowOutcomes

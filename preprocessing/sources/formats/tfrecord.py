@@ -36,11 +36,11 @@ class TFRecord(Format):
             rows += -(-input_files.size(path) * packed // _BYTES_PER_ROW)
         return [Unit(table, path, at) for at, path in enumerate(files)], rows
 
-    def names(self, table: TableConfig, files: list[str]) -> list[str]:
-        """From the first examples."""
+    def columns(self, table: TableConfig, files: list[str]) -> list[str]:
+        """The features of the first examples."""
         from preprocessing.sources import tfrecord_reader
 
-        return list(tfrecord_reader.feature_names(files[0], _PEEK_ROWS))
+        return tfrecord_reader.feature_names(files[0], _PEEK_ROWS)
 
     def read(
         self, unit: Unit, columns: list[str], batch_rows: int, outcomes: RowOutcomes

@@ -108,7 +108,43 @@ def test_spellings_and_separators(
     document = written(tmp_path, "--interactions", str(log))
     roles = ("user", "item", "reward", "timestamp")
     columns = document["data"]["columns"]
-    assert [columns[role].split(":")[0] for role in roles] == [name.split(":")[0] for name in names]
+    assert [columns[role] for role in roles] == [name.split(":")[0] for name in names]
+    known = {"csv": {}, "tsv": {}, "inter": {}, "dat": {"delimiter": separator}}[ending]
+    assert document["data"]["interactions"] == {"path": str(log), **known}
+
+
+def test_values_between_two_colons_without_a_header_line(tmp_path: Path) -> None:
+    rows = [[e["user"][1:], e["item"][1:], e["rating"], int(e["at"].timestamp())] for e in events()]
+    log = write_lines(tmp_path / "ratings.dat", rows, "::")
+    document = written(tmp_path, "--interactions", str(log))
+    assert document["data"]["interactions"]["delimiter"] == "::"
+    assert document["data"]["columns"] == {
+        "user": "column_1",
+        "item": "column_2",
+        "timestamp": "column_4",
+        "reward": "column_3",
+    }
+
+
+def test_lines_of_json_and_letters_of_latin_1(tmp_path: Path) -> None:
+    lines = [
+        json.dumps(
+            {"reviewerID": e["user"], "asin": e["item"], "unixReviewTime": int(e["at"].timestamp())}
+        )
+        for e in events()
+    ]
+    (tmp_path / "reviews.jsonl").write_text("\n".join(lines))
+    items = [
+        ["asin", "brand"],
+        *[[f"i{n:03}", ["Caf\u00e9", "Tea", "Bar"][n % 3]] for n in range(60)],
+    ]
+    table = write_lines(tmp_path / "meta.csv", items, encoding="latin-1")
+    document = written(
+        tmp_path, "--interactions", str(tmp_path / "reviews.jsonl"), "--items", str(table)
+    )
+    assert document["data"]["columns"]["user"] == "reviewerID"
+    assert document["data"]["items"] == {"path": str(table), "encoding": "latin-1"}
+    assert feature(document, "brand")["kind"] == "categorical"
 
 
 def test_a_compressed_log_that_counts_events(tmp_path: Path) -> None:
@@ -213,7 +249,7 @@ def test_questions_have_the_guess_as_default(
     log = write_log(tmp_path / "log.csv")
     asked = []
 
-    def answer(question: str, default: str | None) -> str:
+    def answer(question: str, default: str | None, err: bool) -> str:
         asked.append(default)
         return "" if "rating" in question else str(default)
 
