@@ -2,180 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
-from pydantic import (
-    Field,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from preprocessing.base.locations import is_folder, is_pattern
+from preprocessing.data_config import DataConfig, InteractionColumns, RefusedConfig
 from preprocessing.features import Feature, FeatureList, Section, Side, checked_features
-from preprocessing.sources.formats.registry import ENDINGS, FORMATS, check_options, format_of
-from preprocessing.sources.times import TimeUnit, check_format
 from preprocessing.split_config import Fraction, SplitConfig
+from preprocessing.table_config import TableConfig
 
-if TYPE_CHECKING:
-    FormatName = str
-else:
-    FormatName = Literal[tuple(FORMATS)]
+__all__ = [
+    "AS_OF",
+    "DataConfig",
+    "DataSections",
+    "InteractionColumns",
+    "PreprocessConfig",
+    "RefusedConfig",
+    "TableConfig",
+]
+
 AS_OF = ("validation", "test", "now")
 """Instants of which `recent_<name>` counts are kept: both splits' starts and the end of the log."""
-
-
-class TableConfig(Section):
-    """Where a table lies: files by pattern, or a BigQuery table."""
-
-    path: str = Field(
-        min_length=1, description="file, pattern, folder, or project.dataset.table for BigQuery"
-    )
-    format: FormatName | None = Field(None, description="default: by the ending")
-    delimiter: str | None = Field(
-        None,
-        pattern=r'^([^"\r\n\x00\x80-\U0010ffff]|[^"\r\n\x00]{2,16})$',
-        description="of delimited text: one character of ASCII between fields, or several characters, of which none is "
-        "quoted then; default: a tab for .tsv and .tab, else a comma",
-    )
-    columns: Annotated[list[str], Field(min_length=1)] | None = Field(
-        None,
-        description="csv: names of the columns of files without a header line, default: the first line",
-    )
-    encoding: str | None = Field(
-        None,
-        description="of text: a codec of Python, e.g. latin-1; default: by the byte order mark, else UTF-8",
-    )
-    quoted_line_breaks: bool = Field(
-        False, description="csv: whether a quoted value may go on over several lines"
-    )
-
-    @property
-    def resolved_format(self) -> str | None:
-        """The format, by the ending of the path where it is not given; None where the files tell it."""
-        return self.format or format_of(self.path)
-
-    @property
-    def in_files(self) -> bool:
-        """Whether the path means files; those of a folder may be of any format that is in files."""
-        return self.resolved_format is None or FORMATS[self.resolved_format].in_files
-
-    @model_validator(mode="after")
-    def _check(self) -> TableConfig:
-        name, several = self.resolved_format, is_folder(self.path)
-        if name is None and not several and not is_pattern(self.path):
-            raise ValueError(
-                f"cannot tell the format of '{self.path}': expected an ending of {', '.join(ENDINGS)}, a folder, "
-                "a pattern, or 'format' to be set"
-            )
-        twice = sorted(
-            {each for each in self.columns or () if (self.columns or []).count(each) > 1}
-        )
-        if twice:
-            raise ValueError(f"columns expected each name once, received {', '.join(twice)} twice")
-        # What a folder's files are is seen when they are listed, and the options are checked then.
-        if name is not None and (self.format is not None or not several):
-            check_options(self, name)
-        return self
-
-
-class InteractionColumns(Section):
-    """Names of the log's own columns."""
-
-    user: str
-    item: str
-    timestamp: str
-    reward: str | None = Field(None, description="weight of an interaction, default: 1")
-    split: str | None = Field(None, description="predefined split: train, validation or test")
-
-
-class RefusedConfig(Section):
-    """Which interactions are refusals: items that the user was shown and did not want."""
-
-    column: str | None = Field(None, description="column of the log, default: columns.reward")
-    at_most: float = Field(
-        allow_inf_nan=False, description="interactions with this value or a lower one"
-    )
-
-
-class DataConfig(Section):
-    """The sources: a log, a catalogue (optional) and a table of users (optional)."""
-
-    dataset: Literal["complete_journey", "movielens_1m"] | None = Field(
-        None, description="public data set that is fetched into the working directory first"
-    )
-    interactions: TableConfig
-    items: TableConfig | None = None
-    users: TableConfig | None = None
-    columns: InteractionColumns
-    item_key: str | None = Field(None, description="key of the item table, default: columns.item")
-    user_key: str | None = Field(None, description="key of the user table, default: columns.user")
-    item_title: list[str] = Field(
-        default_factory=list, description="columns of the item table shown to people"
-    )
-    timestamp_format: str | None = Field(
-        None, description="strptime format of times as text, default: ISO 8601"
-    )
-    timestamp_unit: TimeUnit | None = Field(
-        None,
-        description="of times as numbers: s, ms, us or ns since 1970, or date (20240105); default: s",
-    )
-    any_time_range: bool = Field(
-        False, description="accept a log before 1980, in the future or of two minutes"
-    )
-    min_reward: float | None = Field(
-        None, description="interactions with a lower reward are no positives"
-    )
-    refused: RefusedConfig | None = Field(
-        None, description="interactions that are explicit negatives, default: none"
-    )
-    reward_weights: bool = Field(False, description="weigh training examples by their reward")
-
-    @property
-    def refused_column(self) -> str | None:
-        """The column that tells refusals, None where there are none."""
-        return (self.refused.column or self.columns.reward) if self.refused else None
-
-    @model_validator(mode="after")
-    def _check_times(self) -> DataConfig:
-        if self.timestamp_format is not None and self.timestamp_unit is not None:
-            raise ValueError(
-                "expected timestamp_format (of text) or timestamp_unit (of numbers), received both"
-            )
-        if "%Z" in (self.timestamp_format or ""):
-            raise ValueError(
-                "timestamp_format: names of zones (%Z) are ambiguous; expected %z, an offset such as +0900, or the "
-                "name as plain text where it is always UTC"
-            )
-        if self.timestamp_format is not None:
-            check_format(self.timestamp_format)
-        return self
-
-    @model_validator(mode="after")
-    def _check(self) -> DataConfig:
-        for name, is_set in (
-            ("min_reward", self.min_reward is not None),
-            ("reward_weights", self.reward_weights),
-        ):
-            if is_set and self.columns.reward is None:
-                raise ValueError(
-                    f"{name} is about the column that columns.reward names, which is missing: name it, or "
-                    f"leave {name} out"
-                )
-        if self.refused is None:
-            return self
-        if self.refused_column is None:
-            raise ValueError(
-                "expected refused.column or columns.reward to name the column of refusals, received neither"
-            )
-        same = self.refused_column == self.columns.reward
-        if same and self.min_reward is not None and self.refused.at_most >= self.min_reward:
-            raise ValueError(
-                f"expected refused.at_most below min_reward={self.min_reward:g}, which reads the same column, "
-                f"received {self.refused.at_most:g}: an interaction is a positive or a refusal"
-            )
-        return self
 
 
 class PreprocessConfig(Section):

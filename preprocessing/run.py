@@ -36,7 +36,16 @@ from preprocessing.beam.shuffle import Group, Piece, read_pieces
 from preprocessing.config import DataSections, TableConfig
 from preprocessing.features import Side
 from preprocessing.finished import FORMAT, settings
-from preprocessing.log import dropped_items, examples, ingest, joins, samples, splits, time_range
+from preprocessing.log import (
+    dropped_items,
+    events,
+    examples,
+    ingest,
+    joins,
+    samples,
+    splits,
+    time_range,
+)
 from preprocessing.log.empty_splits import require_examples
 from preprocessing.sources import key_tables as catalogue
 from preprocessing.sources.readers import plan, state
@@ -134,6 +143,9 @@ class _Run:
                 f"  {statistics.counters['refused']:,} of {outcomes.rows:,} rows are refusals",
                 highlight=False,
             )
+        events.tell(
+            outcomes, statistics.counters["interactions"], config.data, self._stages.console
+        )
         time_range.judge(statistics.times, config.data, self._stages.console)
         groups: list[Group] = [
             (number, pieces, users.get(number, [])) for number, pieces in sorted(log.items())

@@ -136,7 +136,10 @@ def counts(manifest: dict[str, Any]) -> Table:
             for split, number in value.items():
                 table.add_row(f"{name} {split}", f"{number:,}")
         else:
-            table.add_row(name.replace("_", " "), f"{value:,}")
+            own = (
+                name if "'" in name else name.replace("_", " ")
+            )  # a name of the log stays as it is
+            table.add_row(own, f"{value:,}")
     for reason, number in manifest["rejected"].items():
         table.add_row(f"rejected: {reason}", f"{number:,}")
     for name, instant in manifest.get("split", {}).items():

@@ -14,6 +14,9 @@ from preprocessing.sources.row_outcomes import RowOutcomes, Rows
 if TYPE_CHECKING:
     from preprocessing.config import TableConfig
 
+_SHOWN, _LONGEST = 50, 100
+"""Names of columns, and characters of one, in an error: text that is no table may hold any."""
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -66,18 +69,6 @@ class Format(ABC):
         """
 
     @abstractmethod
-    def names(self, table: TableConfig, files: list[str]) -> list[str]:
-        """The columns of the first file; of JSON, whose rows may lack keys, of the first rows of all.
-
-        Args:
-          table: of this format.
-          files: as in ``plan``.
-
-        Raises:
-          LongtailError: the file is not of the format.
-        """
-
-    @abstractmethod
     def read(
         self, unit: Unit, columns: list[str], batch_rows: int, outcomes: RowOutcomes
     ) -> Iterator[Rows]:
@@ -101,10 +92,13 @@ def require(columns: Iterable[str], present: Iterable[str], path: str) -> None:
     available = list(present)
     for column in columns:
         if column not in available:
-            close = difflib.get_close_matches(column, available, 1)
+            short = [name for name in available if len(name) <= _LONGEST]
+            close = difflib.get_close_matches(column, short, 1)
             hint = f"; did you mean '{close[0]}'?" if close else ""
+            received = ", ".join(name[:_LONGEST] for name in available[:_SHOWN])
+            more = f" and {len(available) - _SHOWN:,} more" if len(available) > _SHOWN else ""
             raise LongtailError(
-                f"{path}: expected column '{column}', received {', '.join(available)}{hint}"
+                f"{path}: expected column '{column}', received {received}{more}{hint}"
             )
         if available.count(column) > 1:
             raise LongtailError(
