@@ -32,7 +32,7 @@ from preprocessing.base.locations import reachable, shared
 from preprocessing.base.progress import Stages
 from preprocessing.beam.jobs import ROW, BeamJob, item_schema
 from preprocessing.beam.runners import Runner
-from preprocessing.beam.shuffle import Group, Piece, read_pieces
+from preprocessing.beam.shuffle import Group, PartitionFile, read_pieces
 from preprocessing.config import DataSections, TableConfig
 from preprocessing.features import Side
 from preprocessing.finished import FORMAT, settings
@@ -146,7 +146,7 @@ class _Run:
         events.tell(
             outcomes, statistics.counters["interactions"], config.data, self._stages.console
         )
-        time_range.judge(statistics.times, config.data, self._stages.console)
+        time_range.check_range(statistics.times, config.data, self._stages.console)
         groups: list[Group] = [
             (number, pieces, users.get(number, [])) for number, pieces in sorted(log.items())
         ]
@@ -203,12 +203,14 @@ class _Run:
         joins.write_parquet(table.select(["item"]), self._scratch / "keys.parquet")
         return table
 
-    def _users(self, partitions: int) -> dict[int, list[Piece]]:
+    def _users(self, partitions: int) -> dict[int, list[PartitionFile]]:
         if self._config.data.users is None:
             return {}
         return self._read(self._config.data.users, Side.QUERY, partitions)
 
-    def _read(self, table: TableConfig, side: Side, partitions: int) -> dict[int, list[Piece]]:
+    def _read(
+        self, table: TableConfig, side: Side, partitions: int
+    ) -> dict[int, list[PartitionFile]]:
         columns = catalogue.side_columns(self._config.data, side, self._config.feature_list)
         units, _ = plan(table, columns)
         pieces, outcomes = self._job.read_table(side, units, partitions)

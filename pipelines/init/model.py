@@ -70,7 +70,7 @@ def add_model(guesses: Guesses, facts: Facts, *, by_time: bool) -> None:
 
 
 def _popularity(guesses: Guesses, facts: Facts, *, by_time: bool) -> None:
-    why = "popularity as a coordinate of its own, so that angles tell taste alone"
+    why = "popularity as a coordinate of its own, so that angles tell preference alone"
     if not by_time:
         guesses.add("towers.popularity", {}, why)
         return

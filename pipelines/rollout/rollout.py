@@ -15,7 +15,7 @@ from pipelines.config import Paths, RunConfig
 from pipelines.rollout import final_fit
 from pipelines.rollout.baseline import comparing, measured_again
 from pipelines.rollout.final_fit import FINAL_FIT
-from pipelines.rollout.gates import Check, Evidence, Reference, check, is_blessed, refused
+from pipelines.rollout.gates import Check, Evidence, Reference, check, failed_checks, is_blessed
 from pipelines.rollout.page import record_checks, write_page
 from pipelines.rollout.references import BLESSING, best_blessed, blessed_versions, references
 from preprocessing.base.artifacts import fingerprint, write_text_atomically
@@ -33,7 +33,7 @@ from trainer.loop.continuation import Previous
 def roll_out(
     config: RunConfig, paths: Paths, version: Path, metrics: dict[str, Any], console: Console
 ) -> Path:
-    """Judge a version; if it passes, move it among the served ones and the label to it.
+    """ArmEvaluation a version; if it passes, move it among the served ones and the label to it.
 
     A kill at any point leaves the label where it was or at the new, whole version; the next call
     finishes what is left.
@@ -65,7 +65,7 @@ def roll_out(
         write_page(paths, metrics, version)
         if not is_blessed(checks):
             stays = f"label {label} stays at {blessed}" if blessed else "nothing is served"
-            reasons = "; ".join(str(each) for each in refused(checks))
+            reasons = "; ".join(str(each) for each in failed_checks(checks))
             raise LongtailFailure(
                 f"not blessed: {reasons}; {stays}; the candidate is in {version}, its report in "
                 f"{paths.evaluation}: look for the cause there, or change gates"

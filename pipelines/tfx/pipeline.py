@@ -20,7 +20,7 @@ from pipelines.config import RunConfig
 from pipelines.tfx.blessing import RecallGate
 from pipelines.tfx.curated_schema import CuratedSchema
 from pipelines.tfx.data_gate import DataGate
-from pipelines.tfx.earlier import Served
+from pipelines.tfx.earlier import PushTarget
 from pipelines.tfx.evaluation import RecallEvaluation
 from pipelines.tfx.final_fit import FinalFit
 from pipelines.tfx.infra import InfraValidation
@@ -71,7 +71,7 @@ def create_pipeline(
       LongtailError: a source or the schema does not exist, or the configuration continues another run.
     """
     _check_continuation(config)
-    served = Served.now(push_directory, config.rollout.label)
+    served = PushTarget.now(push_directory, config.rollout.label)
     made = Preprocessing(config, log=log.outputs["examples"] if log else None)
     examples, graph = made.outputs["examples"], made.outputs["transform_graph"]
     statistics = components.StatisticsGen(examples=examples, exclude_splits=_UNCHECKED)

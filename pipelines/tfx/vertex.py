@@ -15,7 +15,7 @@ from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import (
 from pipelines.config import Paths, RunConfig
 from pipelines.tfx.pipeline import beam_arguments, create_pipeline
 from pipelines.vertex.cloud import Cloud, GoogleCloud
-from pipelines.vertex.config import VertexConfig
+from pipelines.vertex.vertex_config import VertexConfig
 from preprocessing.base.artifacts import write_text_atomically
 from preprocessing.base.errors import LongtailError
 

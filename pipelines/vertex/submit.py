@@ -14,9 +14,9 @@ from rich.console import Console
 
 from pipelines.config import RunConfig
 from pipelines.vertex.cloud import Cloud, GoogleCloud
-from pipelines.vertex.config import VertexConfig
 from pipelines.vertex.job import training_job
 from pipelines.vertex.package import build_sdist, source_tree
+from pipelines.vertex.vertex_config import VertexConfig
 from preprocessing.base.artifacts import MANIFEST
 from preprocessing.base.config_io import load_config
 from preprocessing.base.errors import LongtailError

@@ -14,7 +14,7 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import TaggedOutput
 
-from preprocessing.beam.shuffle import PartitionWriter, Piece, read_pieces
+from preprocessing.beam.shuffle import PartitionFile, PartitionWriter, read_pieces
 from preprocessing.config import DataSections
 from preprocessing.features import Side
 from preprocessing.log import events, ingest
@@ -60,7 +60,7 @@ class WithdrawRepeated(beam.DoFn):
     def __init__(self, side: Side, paths: Mapping[int, str]) -> None:
         self._side, self._paths = side, paths
 
-    def process(self, element: tuple[int, Iterable[Piece]]) -> Iterator[RowOutcomes]:
+    def process(self, element: tuple[int, Iterable[PartitionFile]]) -> Iterator[RowOutcomes]:
         """Yields what changes in the source's tally."""
         key = catalogue.KEY[self._side]
         table = read_pieces(list(element[1]), (key, *catalogue.PLACE))

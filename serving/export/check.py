@@ -20,7 +20,7 @@ from serving.index.exact import ExactIndex
 from serving.index.interface import Index
 from serving.server.servable import Servable
 from serving.server.status import StatusError
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.evaluation.retrieval import top_items
 
 BATCHES = (1, 64)

@@ -29,7 +29,7 @@ from serving.export.folder import DESCRIPTION as DESCRIPTION
 from serving.export.folder import newest_version as newest_version
 from serving.export.folder import read_description as read_description
 from serving.export.inputs import item_key
-from serving.export.labels import Served, refresh_models_config, require_ours
+from serving.export.labels import ServedVersions, refresh_models_config, require_ours
 from serving.export.publish import exclusive, publish, staging
 from serving.export.sample_requests import (
     WARMUP_FILE,
@@ -42,7 +42,7 @@ from serving.export.sample_requests import (
 from serving.export.signatures import Parts, RecallModule
 from serving.index.interface import Index
 from serving.index.registry import INDEXES
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.data.item_table import ItemTable
 from trainer.data.vocabulary import open_transform
 from trainer.evaluation.queries import evaluation_queries
@@ -107,7 +107,7 @@ def export(
     if current := _current(export_dir, wanted):
         stages.console.print(f"  export is current: {current}", highlight=False)
         return current
-    if Served.of(export_dir):
+    if ServedVersions.of(export_dir):
         require_ours(export_dir)  # not only when the work is done
     started = time.perf_counter()
     with staging(export_dir) as out:
@@ -222,7 +222,7 @@ class _Export:
             k=config.export.k,
             max_k=config.export.max_k,
             max_batch=config.export.max_batch,
-            taste_dim=model.taste_dim,
+            preference_dim=model.preference_dim,
             unseen_popularity=model.unseen_popularity,
             key=item_key(config),
         )

@@ -12,7 +12,7 @@ import numpy as np
 from preprocessing.base.errors import LongtailError
 from preprocessing.base.optional import require
 from preprocessing.features import FeatureList, Kind
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 
 Query = Mapping[str, Sequence[Any]]
 Arrays = dict[str, "np.ndarray[Any, Any]"]

@@ -7,7 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from serving.index.interface import PAD_SCORE, Index, checked_items, padded
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 
 CHUNK_ITEMS = 262_144
 """Items scored at once by up to 64 queries, which then hold 64 MB of scores, of any catalogue."""

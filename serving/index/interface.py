@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocessing.base.errors import LongtailError
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 
 PAD_SCORE = float(np.finfo(np.float32).min)
 """Score of a padded answer (row 0, id ""): the lowest finite float, because JSON has no -inf."""

@@ -16,7 +16,7 @@ from preprocessing.base.errors import LongtailError
 from preprocessing.base.optional import remedy
 from serving.config import ScannConfig
 from serving.index.interface import PAD_SCORE, Index, checked_items, padded
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 
 BRUTE_FORCE_BELOW = 20_000
 """Smaller catalogues are not partitioned: at 10,000 x 64 ScaNN's brute force took 0.13 ms a query,

@@ -21,7 +21,7 @@ Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 class PopularityConfig(Section):
     """Popularity as one more coordinate of both towers: log P of the item, times a weight that the query learns.
 
-    The angle between the towers then tells taste alone. In training the coordinate holds the popularity among the
+    The angle between the towers then tells preference alone. In training the coordinate holds the popularity among the
     training examples; at serving what it is now: recent events weigh more (``preprocess.half_life_days``).
     """
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocessing.base.errors import LongtailError
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.data.ragged import Ragged
 from trainer.data.vocabulary import open_transform
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocessing.base.errors import LongtailError
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.config.sections import TrainerSections
 from trainer.data.catalogue import Catalogue
 from trainer.data.example_blocks import ExampleBlocks

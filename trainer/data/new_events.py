@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocessing.base.errors import LongtailError
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.config.sections import TrainerSections
 from trainer.data.examples_io import HELD_OUT, TIMESTAMP, Columns, pad, read_columns, training_spec
 from trainer.data.input_fn import Part, TrainingData

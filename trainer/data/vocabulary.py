@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from preprocessing.base.errors import LongtailError
 from preprocessing.features import Feature, FeatureList, Kind, Side
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 
 PADDING = 1
 """Index 0: padding, missing or masked."""

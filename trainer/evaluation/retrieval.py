@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.functional.metrics import (
     Targets,
     hits,

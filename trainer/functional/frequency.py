@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 
 # SplitMix64 (Steele et al., OOPSLA 2014): hash i is output i of the generator seeded with the row,
 # less its last step, which mixes the lower half alone. Multiply-shift would be cheaper, but is

@@ -10,7 +10,7 @@ import numpy as np
 
 from preprocessing.base.errors import LongtailError
 from preprocessing.features import FeatureList
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.config.loss import LossConfig, NegativesConfig
 from trainer.config.sections import SSLConfig, TrainerSections
 from trainer.data.item_table import ItemTable

@@ -13,7 +13,7 @@ from preprocessing.base.artifacts import read_manifest
 from preprocessing.base.errors import LongtailError
 from preprocessing.features import Feature, Kind, Side
 from preprocessing.finished import is_of
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.config.loss import LossConfig, PriorConfig
 from trainer.config.sections import TowerConfig, TrainerSections
 from trainer.data.vocabulary import PADDING, Rows, open_transform

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainer.base import replicas
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.config.loss import LossConfig
 from trainer.functional import pair_losses
 from trainer.losses.scored import Scored

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from preprocessing.base.errors import LongtailError
-from trainer.base.keras_gate import keras, tf, tfrs
+from trainer.base.keras2 import keras, tf, tfrs
 from trainer.config.loss import LossConfig
 from trainer.functional import masks, similarity
 from trainer.losses.gramian import Pairs

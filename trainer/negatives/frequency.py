@@ -5,7 +5,7 @@ from __future__ import annotations
 from numbers import Integral
 
 from preprocessing.base.errors import LongtailError
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.base.limits import MAX_BUCKETS
 from trainer.base.variable_rows import read_rows, write_rows
 from trainer.functional import frequency

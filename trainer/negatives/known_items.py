@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from preprocessing.base.errors import LongtailError
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.functional.mining import known_positive_mask
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.base import replicas
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.config.sections import TrainerSections
 from trainer.data.item_column import ItemColumn
 from trainer.data.item_table import ItemTable
@@ -165,8 +165,8 @@ class NegativeSources(tf.Module):
         if self.bank is None:
             return
         if self.momentum_tower is not None:
-            taste = self.momentum_tower.embed(features)
-            items = tf.concat([taste, items[:, tf.shape(taste)[1] :]], axis=1)
+            preference = self.momentum_tower.embed(features)
+            items = tf.concat([preference, items[:, tf.shape(preference)[1] :]], axis=1)
         items, rows = replicas.in_order(tf.stop_gradient(items)), replicas.in_order(rows)
         if self.momentum_tower is not None:
             of_all = features if replicas.number() == 1 else self._item_table.gather(rows)

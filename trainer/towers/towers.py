@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from preprocessing.features import FeatureList
-from trainer.base.keras_gate import keras, tf
+from trainer.base.keras2 import keras, tf
 from trainer.config.sections import TowerConfig
 from trainer.data.item_table import ItemTable
 from trainer.functional.similarity import l2_normalize
@@ -196,11 +196,11 @@ class QueryTower(_Tower):
             rate = self._unknown_rate if training else 0.0
             parts += [mean(histories, rate, of_keys) for mean in self._histories]
         inputs = tf.concat(parts, axis=1)
-        taste = self._project(inputs, training, of_values)
+        preference = self._project(inputs, training, of_values)
         return (
-            taste
+            preference
             if self._popularity is None
-            else tf.concat([taste, self._popularity(inputs)], axis=1)
+            else tf.concat([preference, self._popularity(inputs)], axis=1)
         )
 
     def create_projection(self) -> None:

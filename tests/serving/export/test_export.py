@@ -34,7 +34,7 @@ from tests.serving.recall_data import (
     write_untrained,
 )
 from tests.serving.stacks import needs_scann
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.evaluation.retrieval import item_embeddings
 from trainer.loop.build import load_model
 
@@ -157,10 +157,10 @@ def test_a_popularity_coordinate(shop: RecallData, tmp_path: Path, index: str) -
     best = np.argsort(-(queries @ items[1:].T), axis=1, kind="stable")[:, 0] + 1
     assert found["item_ids"][:, 0].tolist() == model.item_table.ids[best].tolist()
     similar = servable.run("similar_items", {"item": np.array([["i3"]], object)})  # row 4
-    taste = items[:, : config.towers.dim]
-    alike = np.argsort(-(taste[1:] @ taste[4]), kind="stable")[1 : K + 1] + 1
+    preference = items[:, : config.towers.dim]
+    alike = np.argsort(-(preference[1:] @ preference[4]), kind="stable")[1 : K + 1] + 1
     assert similar["item_ids"][0].tolist() == model.item_table.ids[alike].tolist()
-    # embed_item gives what the index holds, and of a cold item the taste and no event's popularity.
+    # embed_item gives what the index holds, and of a cold item the preference and no event's popularity.
     sampled = read_items(shop.data)
     events = model.item_table.counts_events[sampled.rows]
     assert (events == 0).any()
@@ -196,7 +196,7 @@ def test_a_model_without_an_id_feature_is_asked_for_the_id(
 def test_item_vectors_that_are_not_the_rows_export_nothing(
     shop: RecallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, popular: bool
 ) -> None:
-    """The popularity of no item for all, as it was once; or the taste of one item of all."""
+    """The popularity of no item for all, as it was once; or the preference of one item of all."""
     config = shop.config("towers.popularity={strength: 1.0}")
     write_untrained(config, shop.data, tmp_path / "model")
     if popular:

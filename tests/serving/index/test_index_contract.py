@@ -19,7 +19,7 @@ from serving.index.interface import Index
 from serving.index.scann import ScannIndex
 from serving.server.servable import Servable
 from tests.serving.stacks import needs_scann
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 
 LOWEST = -3.4028234663852886e38
 DIM = 16

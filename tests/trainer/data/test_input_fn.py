@@ -14,7 +14,7 @@ import pytest
 from preprocessing.base.errors import LongtailError
 from preprocessing.sources import record_blocks
 from tests.trainer.synthetic import FEATURES, PER_USER, USERS, refused_by
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.config.sections import TrainerSections
 from trainer.data.example_blocks import ExampleBlocks
 from trainer.data.examples_io import example_files, pad, read_columns, training_spec

@@ -16,7 +16,7 @@ from preprocessing.base.errors import LongtailError
 from tests.trainer.processes import cluster_of, entry_point, tails, tasks, wait
 from tests.trainer.synthetic import HELD_OUT_FROM, USERS
 from tests.trainer.worker_steps import state_of
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.config.sections import TrainerSections
 from trainer.data.new_events import NewEvents
 from trainer.data.vocabulary import Rows, open_transform

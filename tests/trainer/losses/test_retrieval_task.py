@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from preprocessing.base.errors import LongtailError
 from tests.trainer.maths import BOTH
-from trainer.base.keras_gate import keras, tf, tfrs
+from trainer.base.keras2 import keras, tf, tfrs
 from trainer.config.loss import LossConfig
 from trainer.losses.retrieval_task import RetrievalTask as Task
 

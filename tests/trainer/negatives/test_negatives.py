@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from preprocessing.base.errors import LongtailError
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.config.sections import TrainerSections
 from trainer.data.input_fn import TrainingData
 from trainer.loop.build import build_model

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.trainer.synthetic import make_config
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.config.sections import TrainerSections
 from trainer.data.item_table import ItemTable
 from trainer.data.vocabulary import table_sizes

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocessing.base.optional import require
-from trainer.evaluation.baselines.popularity import Popularity
+from trainer.evaluation.baselines.popularity import PopularityRanker
 from trainer.evaluation.baselines.ranker import Built, Material
 from trainer.evaluation.baselines.tuning import Settings, tune
 from trainer.evaluation.baselines.user_items import log_counts
@@ -43,7 +43,9 @@ class ALS:
           LongtailError: the package `implicit` is not installed.
         """
         self.settings, self.batch_users = settings, batch_users
-        self._popularity = Popularity(np.asarray(user_items.sum(axis=0)).ravel().astype(np.int64))
+        self._popularity = PopularityRanker(
+            np.asarray(user_items.sum(axis=0)).ravel().astype(np.int64)
+        )
         with _one_blas_thread():
             self._model = _als_class()(**settings, iterations=iterations, random_state=seed)
             self._model.fit(log_counts(user_items), show_progress=False)

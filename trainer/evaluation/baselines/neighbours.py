@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from preprocessing.base.optional import require
-from trainer.evaluation.baselines.popularity import Popularity
+from trainer.evaluation.baselines.popularity import PopularityRanker
 from trainer.evaluation.baselines.ranker import Built, Material
 from trainer.evaluation.baselines.tuning import Settings, tune
 from trainer.evaluation.baselines.user_items import log_counts
@@ -41,7 +41,9 @@ class Neighbours:
           LongtailError: the package `implicit` is not installed.
         """
         self.settings = settings
-        self._popularity = Popularity(np.asarray(user_items.sum(axis=0)).ravel().astype(np.int64))
+        self._popularity = PopularityRanker(
+            np.asarray(user_items.sum(axis=0)).ravel().astype(np.int64)
+        )
         kind = getattr(require("implicit.nearest_neighbours"), _CLASSES[settings["weighting"]])
         self._model = kind(K=settings["neighbours"])
         with warnings.catch_warnings():  # it converts its own weighted matrix, and says so

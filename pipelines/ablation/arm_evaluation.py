@@ -22,7 +22,7 @@ GROUPS = ("overall", "head", "torso", "tail")
 Json = dict[str, Any]
 
 
-class Judge:
+class ArmEvaluation:
     """Ranks the splits in mode `new` (see `trainer.evaluation.protocol`), to the longest list."""
 
     def __init__(self, config: TrainerSections, data_dir: Path, betas: list[float]) -> None:

@@ -10,11 +10,11 @@ import pytest
 from preprocessing.base.errors import LongtailFailure
 from trainer.distributed import lookout
 from trainer.distributed.cluster import Cluster
-from trainer.distributed.lookout import Lookout, answers, listening, wait_for_all
+from trainer.distributed.task_watch import TaskWatch, answers, listening, wait_for_all
 
 
 def test_one_that_never_came_is_waited_for_half_an_hour() -> None:
-    seen = Lookout("ps 0", "host:1", 100.0)
+    seen = TaskWatch("ps 0", "host:1", 100.0)
     seen.note(False, 1900.0)
     with pytest.raises(
         LongtailFailure,
@@ -24,7 +24,7 @@ def test_one_that_never_came_is_waited_for_half_an_hour() -> None:
 
 
 def test_one_that_went_away_may_come_back_within_its_grace() -> None:
-    seen = Lookout("ps 0", "host:1", 0.0, 60.0)
+    seen = TaskWatch("ps 0", "host:1", 0.0, 60.0)
     seen.note(True, 1000.0)
     seen.note(False, 1060.0)
     seen.note(True, 1070.0)  # a look may take its time
