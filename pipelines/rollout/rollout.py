@@ -33,7 +33,7 @@ from trainer.loop.continuation import Previous
 def roll_out(
     config: RunConfig, paths: Paths, version: Path, metrics: dict[str, Any], console: Console
 ) -> Path:
-    """ArmEvaluation a version; if it passes, move it among the served ones and the label to it.
+    """Judge a version; if it passes, move it among the served ones and the label to it.
 
     A kill at any point leaves the label where it was or at the new, whole version; the next call
     finishes what is left.

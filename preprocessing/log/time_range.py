@@ -63,7 +63,7 @@ def check_range(times: TimeHistogram, data: DataConfig, console: Console) -> Non
 
 
 def examine(log: TimeHistogram, now: int | None = None) -> Findings:
-    """ArmEvaluation the whole log.
+    """Judge the whole log.
 
     Args:
       log: how many events each instant has.

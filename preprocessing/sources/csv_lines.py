@@ -77,7 +77,7 @@ class Records:
 def records(
     block: bytes, delimiter: bytes, fields: int, *, line_breaks: bool, is_last: bool
 ) -> Records:
-    """ArmEvaluation the lines of a block.
+    """Judge the lines of a block.
 
     Args:
       block: text that ends with a line end.

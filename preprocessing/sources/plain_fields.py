@@ -15,7 +15,7 @@ from preprocessing.sources.text_rows import Cut
 
 
 def cut(block: bytes, delimiter: bytes, fields: int, wanted: Mapping[str, int]) -> Cut:
-    """ArmEvaluation the lines of a block and convert those that are whole; see ``text_rows.Cut``.
+    """Judge the lines of a block and convert those that are whole; see ``text_rows.Cut``.
 
     Args:
       block: lines that end in a newline.
