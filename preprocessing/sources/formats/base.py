@@ -26,7 +26,7 @@ class Unit:
     path: str
     ordinal: int = 0
     part: Any = None
-    """Which piece of the file, or what the format has learned of the table; only the format reads it."""
+    """Which piece of the file, or what the format has learned of the table; hashable, and read by the format only."""
 
 
 class Format(ABC):

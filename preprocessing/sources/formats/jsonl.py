@@ -42,7 +42,7 @@ class JsonLines(TextFormat):
                     if kind := json_lines.kind_of(row.get(column)):
                         votes[column][kind] += 1
         require(columns, names, table.path)
-        kinds = {column: found.most_common(1)[0][0] for column, found in votes.items() if found}
+        kinds = tuple((each, found.most_common(1)[0][0]) for each, found in votes.items() if found)
         units = [Unit(table, path, at, kinds) for at, path in enumerate(files)]
         return units, sum(self.estimate(path) for path in files)
 
@@ -67,5 +67,5 @@ class JsonLines(TextFormat):
 
         with opened_text(unit.path, unit.table.encoding) as stream:
             yield from json_lines.read(
-                stream, unit.part, (unit.path, unit.ordinal), columns, batch_rows, outcomes
+                stream, dict(unit.part), (unit.path, unit.ordinal), columns, batch_rows, outcomes
             )
