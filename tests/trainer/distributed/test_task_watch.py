@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from preprocessing.base.errors import LongtailFailure
-from trainer.distributed import lookout
+from trainer.distributed import task_watch
 from trainer.distributed.cluster import Cluster
 from trainer.distributed.task_watch import TaskWatch, answers, listening, wait_for_all
 
@@ -55,7 +55,7 @@ def test_a_name_that_nobody_has_does_not_answer() -> None:
 
 
 def test_the_coordinator_says_for_whom_it_waited_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lookout, "ARRIVAL_SECONDS", 0.0)
+    monkeypatch.setattr(task_watch, "ARRIVAL_SECONDS", 0.0)
     with socket.create_server(("127.0.0.1", 0)) as there, socket.create_server(("", 0)) as gone:
         address, missing = (f"127.0.0.1:{each.getsockname()[1]}" for each in (there, gone))
         gone.close()
@@ -65,7 +65,7 @@ def test_the_coordinator_says_for_whom_it_waited_in_vain(monkeypatch: pytest.Mon
 
 
 def test_workers_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lookout, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(task_watch, "LOOK_SECONDS", 0.01)
     with socket.create_server(("", 0)) as one, socket.create_server(("", 0)) as other:
         addresses = tuple(f"127.0.0.1:{each.getsockname()[1]}" for each in (one, other))
     both = [Cluster({"worker": addresses}, "worker", index) for index in range(2)]
