@@ -58,9 +58,10 @@ class TableConfig(Section):
     def _check(self) -> TableConfig:
         name, several = self.resolved_format, is_folder(self.path)
         if name is None and not several and not is_pattern(self.path):
+            plain = [ending for ending in ENDINGS if ending.count(".") == 1]
             raise ValueError(
-                f"cannot tell the format of '{self.path}': expected an ending of {', '.join(ENDINGS)}, a folder, "
-                "a pattern, or 'format' to be set"
+                f"cannot tell the format of '{self.path}': expected an ending of {', '.join(plain)}, "
+                "some of them also compressed, a folder, a pattern, or 'format' to be set"
             )
         twice = sorted(
             {each for each in self.columns or () if (self.columns or []).count(each) > 1}

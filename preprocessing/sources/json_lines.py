@@ -1,15 +1,9 @@
-"""Reads JSON with one object a line: each line is judged by itself, and so is each value.
-
-Of the libraries that read JSON, Python's own does it all in one pass. It takes a line by itself: Arrow gives up a
-whole block at a broken line. It tells of a name that occurs twice, and keeps the digits of every number: orjson takes
-the last of two values, and a float for an integer beyond 64 bits.
-"""
+"""Reads JSON with one object a line: each line is judged by itself, and so is each value."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from itertools import islice
 from typing import Any
 
@@ -18,23 +12,25 @@ import pyarrow as pa
 
 from preprocessing.base.errors import LongtailError
 from preprocessing.sources import text_rows
-from preprocessing.sources.csv_lines import TOO_LONG
+from preprocessing.sources.json_objects import (
+    BOOLEAN,
+    KINDS,
+    LIST,
+    NO_JSON,
+    NUMBER,
+    TEXT,
+    Malformed,
+    number,
+    parsed,
+)
 from preprocessing.sources.row_outcomes import RowOutcomes, Rows
 from preprocessing.sources.text_rows import BLOCK, Cut
 from preprocessing.sources.text_stream import TextStream
 
-TEXT, NUMBER, BOOLEAN, LIST = "text", "a number", "a boolean", "a list"
 _HEAD_BYTES, _HEAD_ROWS = 1 << 16, 1_000
-_KINDS = {str: TEXT, int: NUMBER, Decimal: NUMBER, bool: BOOLEAN, list: LIST}
-_NO_JSON = "no JSON"
-_LARGEST = 400
-"""Digits of a number that is written out; a float of 64 bits has fewer."""
+_SPACE = b" \t\r"
 _WRITTEN = pa.large_string()
-_TYPES = {BOOLEAN: pa.bool_(), LIST: pa.large_list(_WRITTEN)}
-
-
-class Malformed(ValueError):
-    """What is wrong with a line."""
+_TYPES = {TEXT: _WRITTEN, NUMBER: _WRITTEN, BOOLEAN: pa.bool_(), LIST: pa.large_list(_WRITTEN)}
 
 
 def head(stream: TextStream, path: str) -> list[dict[str, Any]]:
@@ -45,24 +41,21 @@ def head(stream: TextStream, path: str) -> list[dict[str, Any]]:
     """
     found, fault = [], ""
     block, _ = next(text_rows.blocks(stream, _HEAD_BYTES), (b"", True))
-    for line in islice((each for each in block.split(b"\n") if each.strip()), _HEAD_ROWS):
+    for line in islice(
+        filter(None, (each.strip(_SPACE) for each in block.split(b"\n"))), _HEAD_ROWS
+    ):
         try:
-            found.append(_parsed(line, stream.encoding))
+            found.append(parsed(line, stream.encoding))
         except Malformed as error:
             fault = fault or str(error)
     begins_array = block.lstrip().startswith(b"[")
-    if found and not (begins_array and fault.startswith(_NO_JSON)):
+    if found and not (begins_array and fault.startswith(NO_JSON)):
         return found
     remedy = "'jq -c .[]' does it for an array" if begins_array else "'jq -c .' does it for objects"
     raise LongtailError(
         f"{path}: expected JSON with one object a line, received a first line that is none ({fault or 'no text'}): "
         f"write each object on a line of its own; {remedy}"
     )
-
-
-def kind_of(value: Any) -> str | None:
-    """What kind of value it is; None for what is missing, or is no value of a column."""
-    return _KINDS.get(type(value))
 
 
 def read(
@@ -96,132 +89,102 @@ class _Cutter:
         self._columns, self._kinds, self._encoding = columns, dict(kinds), encoding
 
     def __call__(self, block: bytes, is_last: bool, where: str) -> Cut:
-        lines = block.replace(b"\r\n", b"\n").split(b"\n")[:-1]
-        is_first = np.ones(len(lines), np.bool_)
-        is_whole = np.ones(len(lines), np.bool_)
-        broken: dict[int, tuple[str, bytes]] = {}
-        rows = []
+        lines = block.split(b"\n")[:-1]
+        rows: dict[int, dict[str, Any]] = {}
+        broken: dict[int, str] = {}
         for at, line in enumerate(lines):
-            if not line or line.isspace():
-                is_first[at] = is_whole[at] = False
-                continue
             try:
-                rows.append(self._values(_parsed(line, self._encoding)))
+                if bare := line.strip(_SPACE):
+                    rows[at] = parsed(bare, self._encoding)
             except Malformed as error:
-                broken[at] = (str(error), line)
-                is_whole[at] = False
-        values = zip(*rows, strict=True) if rows else ((),) * len(self._columns)
-        arrays = [
-            pa.array(each, _TYPES.get(self._kinds.get(name, TEXT), _WRITTEN))
-            for name, each in zip(self._columns, values, strict=True)
-        ]
+                broken[at] = str(error)
+        try:
+            arrays = self._together(list(rows.values()))
+        except (Malformed, UnicodeEncodeError):
+            arrays = self._one_by_one(rows, broken)
+        is_whole = np.zeros(len(lines), np.bool_)
+        is_whole[list(rows)] = True
+        is_first = is_whole.copy()
+        is_first[list(broken)] = True
         batch = pa.RecordBatch.from_arrays(arrays, self._columns)
-        return Cut(is_first, is_whole, batch, len(block), broken)
+        shown = {at: (detail, lines[at].strip(_SPACE)) for at, detail in broken.items()}
+        return Cut(is_first, is_whole, batch, len(block), shown)
 
-    def _values(self, row: dict[str, Any]) -> list[Any]:
-        values: list[Any] = []
-        new: dict[str, str] = {}
+    def _together(self, rows: list[dict[str, Any]]) -> list[pa.Array]:
+        """The columns of rows of which none is broken, which most blocks are.
+
+        Raises:
+          Malformed, UnicodeEncodeError: one of them is.
+        """
+        arrays, found = [], dict(self._kinds)
         for name in self._columns:
-            value = row.get(name)
-            if value is None:
-                values.append(None)
-                continue
-            kind = _KINDS.get(type(value))
-            expected = self._kinds.get(name, kind)
-            if kind is None or kind != expected:
-                raise Malformed(
-                    f"'{name}' is {kind or 'an object'}, expected {expected or 'a single value or a list'}"
-                )
-            new[name] = kind
-            values.append(_written(name, value))
-        self._kinds = {**new, **self._kinds} if new.keys() - self._kinds.keys() else self._kinds
-        return values
+            values = [row.get(name) for row in rows]
+            kinds = {KINDS.get(each, "") for each in set(map(type, values)) - {type(None)}}
+            if kinds - {found.get(name)}:
+                if name in found or kinds - _TYPES.keys() or len(kinds) > 1:
+                    raise Malformed(f"a value of '{name}' is of another kind")
+                found[name] = kinds.pop()
+            arrays.append(_column(name, values, found.get(name, TEXT)))
+        self._kinds = found
+        return arrays
+
+    def _one_by_one(
+        self, rows: dict[int, dict[str, Any]], broken: dict[int, str]
+    ) -> list[pa.Array]:
+        """The same where some are; they go from ``rows`` to ``broken``."""
+        for at, row in list(rows.items()):
+            new: dict[str, str] = {}
+            try:
+                for name in self._columns:
+                    value = row.get(name)
+                    if value is None:
+                        continue
+                    kind = KINDS.get(type(value))
+                    expected = self._kinds.get(name, kind)
+                    if kind is None or kind != expected:
+                        raise Malformed(
+                            f"'{name}' is {kind or 'an object'}, expected {expected or 'a single value or a list'}"
+                        )
+                    for each in value if isinstance(value, list) else [value]:
+                        _check(name, each)
+                    new[name] = kind
+            except Malformed as error:
+                broken[at] = str(error)
+                del rows[at]
+            else:
+                self._kinds = {**new, **self._kinds}
+        return self._together(list(rows.values()))
 
 
-def _written(name: str, value: Any) -> Any:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, list):
-        return [_text(name, each) for each in value]
-    return _text(name, value)
+def _column(name: str, values: list[Any], kind: str) -> pa.Array:
+    """Values of one kind, or missing ones."""
+    if kind == NUMBER:
+        values = [None if value is None else number(value) for value in values]
+    elif kind == LIST:
+        values = [value and [_text(name, each) for each in value] for value in values]
+    return pa.array(values, _TYPES[kind])
 
 
 def _text(name: str, value: Any) -> str | None:
-    """A single value as text; numbers by their digits, whole ones without a fraction."""
-    if isinstance(value, str):
-        if not value.isascii():
-            _check(name, value)
+    """A value in a list."""
+    if value is None or isinstance(value, str):
         return value
-    if value is None:
-        return None
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, Decimal):
-        return _digits(value)
+    if isinstance(value, (int, Decimal)):
+        return number(value)
     raise Malformed(
-        f"'{name}' holds {_KINDS.get(type(value), 'an object')} in a list, expected single values"
+        f"'{name}' holds {KINDS.get(type(value), 'an object')} in a list, expected single values"
     )
 
 
-def _digits(value: Decimal) -> str:
-    exponent = value.as_tuple().exponent
-    if not isinstance(exponent, int) or not -_LARGEST <= exponent <= _LARGEST:
-        return str(value)
-    text = f"{value:f}"
-    text = text.rstrip("0").rstrip(".") if "." in text else text
-    return "0" if text == "-0" else text
-
-
-def _check(name: str, value: str) -> None:
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise Malformed(f"'{name}' holds half of a surrogate pair") from error
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise Malformed(f"the name '{twice[:100]}' occurs twice")
-    return found
-
-
-def _constant(name: str) -> None:
-    if name != "NaN":
-        raise Malformed(f"{name}, which is no value of JSON")
-
-
-_decode = json.JSONDecoder(
-    object_pairs_hook=_object, parse_float=Decimal, parse_constant=_constant
-).decode
-
-
-def _parsed(line: bytes, encoding: str) -> dict[str, Any]:
-    """The object of a line.
+def _check(name: str, value: Any) -> None:
+    """Whether a single value can be written.
 
     Raises:
-      Malformed: it is none.
+      Malformed: it cannot.
     """
-    if len(line) > text_rows.LONGEST_LINE:
-        raise Malformed(TOO_LONG.format(text_rows.LONGEST_LINE))
     try:
-        found = _decode(line.decode())
-    except Malformed:
-        raise
-    except UnicodeDecodeError as error:
-        raise Malformed(f"not {encoding}") from error
-    except json.JSONDecodeError as error:
-        raise Malformed(f"{_NO_JSON}: {error.msg}, character {error.pos + 1}") from error
-    except InvalidOperation as error:
-        raise Malformed("a number of an exponent that nothing can hold") from error
-    except RecursionError as error:
-        raise Malformed("nested too deeply") from error
-    except ValueError as error:  # an integer of more digits than Python reads
-        raise Malformed(f"{_NO_JSON} that can be read: {error}") from error
-    if not isinstance(found, dict):
-        raise Malformed(f"{_KINDS.get(type(found), 'null')}, expected an object")
-    return found
+        (_text(name, value) or "").encode()
+    except UnicodeEncodeError as error:
+        raise Malformed(f"'{name}' holds half of a surrogate pair") from error

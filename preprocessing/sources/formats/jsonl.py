@@ -29,6 +29,7 @@ class JsonLines(TextFormat):
     ) -> tuple[list[Unit], int]:
         """Reads the first rows of each file; a key that is rare may be absent from some of them."""
         from preprocessing.sources import json_lines
+        from preprocessing.sources.json_objects import KINDS
         from preprocessing.sources.text_stream import opened_text
 
         names: dict[str, None] = {}
@@ -39,7 +40,7 @@ class JsonLines(TextFormat):
             for row in head:
                 names.update(dict.fromkeys(row))
                 for column in columns:
-                    if kind := json_lines.kind_of(row.get(column)):
+                    if kind := KINDS.get(type(row.get(column))):
                         votes[column][kind] += 1
         require(columns, names, table.path)
         kinds = tuple((each, found.most_common(1)[0][0]) for each, found in votes.items() if found)

@@ -15,6 +15,7 @@ from preprocessing.base.errors import LongtailError
 from preprocessing.config import TableConfig
 from preprocessing.sources import json_lines, text_rows
 from preprocessing.sources.columns import column_of
+from preprocessing.sources.json_objects import NUMBER
 from preprocessing.sources.readers import plan, read_unit
 from preprocessing.sources.row_outcomes import LOG, RowOutcomes
 from preprocessing.sources.scalars import keys, numbers
@@ -45,7 +46,7 @@ def read(
     ("line", "detail"),
     [
         ('{"a": 1', "no JSON: Expecting ',' delimiter, character 8"),
-        ('{"a": 1} {"a": 2}', "no JSON: Extra data"),
+        ('{"a": 1} {"a": 2}', "no JSON: more after its end, character 9"),
         ("[1, 2]", "a list, expected an object"),
         ("null", "null, expected an object"),
         ('"x"', "text, expected an object"),
@@ -66,7 +67,7 @@ def read(
 def test_a_broken_line_costs_its_row_alone(line: str, detail: str) -> None:
     content = f'{{"a": 1, "b": "x"}}\n\n{line}\r\n{{"b": "y", "a": 2}}\n'.encode()
     for block in (1, 1 << 20):
-        rows, broken, outcomes = read(content, block=block, a=json_lines.NUMBER)
+        rows, broken, outcomes = read(content, block=block, a=NUMBER)
         assert rows == [(1, "1", "x"), (4, "2", "y")]
         assert broken.keys() == {3} and broken[3].startswith(detail)
         assert outcomes.entries("rejected")[0]["row"] == 2
@@ -177,6 +178,6 @@ def test_every_line_is_a_row_a_broken_row_or_blank(text: str, block: int) -> Non
     content = text.encode()
     rows, broken, outcomes = read(content, block=block)
     lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    given = [each for each in lines if each.strip(b" \r\t\x0b\x0c")]
+    given = [each for each in lines if each.strip(b" \r\t")]
     assert outcomes.rows == len(rows) + len(broken) == len(given)
     assert (rows, broken) == read(content)[:2]
