@@ -14,7 +14,7 @@ from pipelines.commands.options import Output, console
 from preprocessing.base.artifacts import write_manifest
 from tests.trainer.synthetic import make_config, write_data
 
-HEAVY = ("tensorflow", "apache_beam", "pandas", "pyarrow", "numpy", "pydantic")
+HEAVY = ("tensorflow", "apache_beam", "pandas", "pyarrow", "numpy")
 
 
 @pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["serve", "--help"]])
@@ -43,7 +43,11 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     made = make_config(tmp_path, data_checks={"enabled": False}).model_dump(mode="json")
     (tmp_path / "shop.yaml").write_text(json.dumps(made))
     write_data(tmp_path / "data")
-    write_manifest(tmp_path / "data", "d", {"counts": {"rows": 1_000, "examples": {"train": 9}}})
+    write_manifest(
+        tmp_path / "data",
+        "d",
+        {"counts": {"rows": 1_000, "examples": {"train": 9}}, "rejected": {}},
+    )
     return tmp_path / "shop.yaml"
 
 
