@@ -9,6 +9,8 @@ import absl.logging  # noqa: F401  its handler keeps the stderr of now, and not 
 import hypothesis
 import pytest
 
+from tests import made_once
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # Before TensorFlow, OpenBLAS or Matplotlib is imported. Values set by the user win.
@@ -26,6 +28,11 @@ for name, value in {
 # Tracing a graph takes longer than any deadline; a failure on CI must be the same one at home.
 hypothesis.settings.register_profile("longtail", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("longtail")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before the processes of pytest-xdist begin, which share the folder."""
+    config.add_cleanup(made_once.begin())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import functools
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +15,8 @@ from preprocessing.base.config_io import load_config
 from preprocessing.base.progress import Stages
 from preprocessing.run import preprocess
 from serving.config import ServingSections
+from serving.export.run import export
+from tests.made_once import made_once
 from trainer.loop.build import BEST_WEIGHTS, build_model
 
 USERS, ITEMS, EVENTS = 40, 120, 1500
@@ -52,11 +50,16 @@ class RecallData(NamedTuple):
         return load_config(self.config_path, ServingSections, overrides)
 
 
-@functools.cache
 def recall_data() -> RecallData:
-    """Made once a process, removed at its end."""
-    root = Path(tempfile.mkdtemp(prefix="longtail-recall-"))
-    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    """Made once for all processes of the tests."""
+    return _places(made_once("recall", _make))
+
+
+def _places(root: Path) -> RecallData:
+    return RecallData(root / "tiny.yaml", root / "work" / "data", root / "work" / "model")
+
+
+def _make(root: Path) -> None:
     _write_sources(root)
     document = {
         "name": "tiny",
@@ -73,11 +76,20 @@ def recall_data() -> RecallData:
         "export": {"k": K, "warmup_requests": 3},
     }
     (root / "tiny.yaml").write_text(yaml.safe_dump(document))
-    found = RecallData(root / "tiny.yaml", root / "work" / "data", root / "work" / "model")
+    found = _places(root)
     config = found.config()
     preprocess(config, found.data, stages=Stages(QUIET))
     write_untrained(config, found.data, found.model)
-    return found
+
+
+def exported() -> Path:
+    """Its export as it stands, one for all processes."""
+    shop = recall_data()
+
+    def make(folder: Path) -> None:
+        export(shop.config(), shop.data, shop.model, folder, console=QUIET)
+
+    return made_once("recall_export", make) / "1"
 
 
 def write_untrained(config: ServingSections, data_dir: Path, model_dir: Path) -> None:

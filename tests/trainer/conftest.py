@@ -1,4 +1,4 @@
-"""The synthetic data, written once a session: TF-Transform takes some seconds."""
+"""The synthetic data, written once a process."""
 
 from __future__ import annotations
 

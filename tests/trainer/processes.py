@@ -1,14 +1,20 @@
-"""The tasks of a cluster as real processes on loopback."""
+"""The tasks of a cluster as real processes on loopback.
+
+Importing TensorFlow costs a process several seconds. One process does it for all, and forks each
+task before anything of TensorFlow runs; what a task runs is the module that its command names.
+"""
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
+import runpy
 import signal
 import socket
-import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -48,22 +54,60 @@ DIVERGING: dict[str, Any] = {**LONG, "learning_rate": 1e30}
 """`train` of one whose loss is soon no number."""
 
 Command = Callable[[str, int], list[str]]
-Processes = dict[tuple[str, int], "subprocess.Popen[bytes]"]
+
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["trainer.task", "tests.trainer.worker_steps"])
+
+
+class Task:
+    """A process by the names of `subprocess.Popen`."""
+
+    def __init__(self, command: list[str], environment: dict[str, str], said: Path) -> None:
+        self._process = _FORKS.Process(target=_run, args=(command, environment, said))
+        self._process.start()
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self) -> int | None:
+        self._process.join()
+        return self._process.exitcode
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def send_signal(self, number: int) -> None:
+        assert self._process.pid is not None
+        os.kill(self._process.pid, number)
+
+
+def _run(command: list[str], environment: dict[str, str], said: Path) -> None:
+    """Becomes `python -m COMMAND`, whose words go to the end of a file."""
+    os.environ.update(environment)
+    with open(said, "ab") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    sys.argv = command
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # that the module is imported already
+        runpy.run_module(command[0], run_name="__main__", alter_sys=True)
+
+
+Processes = dict[tuple[str, int], Task]
 
 
 def start(
     cluster: dict[str, list[str]], job: str, index: int, command: Command, logs: Path
-) -> subprocess.Popen[bytes]:
+) -> Task:
     """One task, with one thread; what it says comes after what an earlier one of its name said."""
     task = {"cluster": cluster, "task": {"type": job, "index": index}}
     threads = {"TF_NUM_INTRAOP_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    with open(logs / f"{job}{index}.txt", "ab") as said:
-        return subprocess.Popen(
-            [sys.executable, "-m", *command(job, index)],
-            env={**os.environ, **threads, "TF_CONFIG": json.dumps(task)},
-            stdout=said,
-            stderr=subprocess.STDOUT,
-        )
+    environment = {**os.environ, **threads, "TF_CONFIG": json.dumps(task)}
+    return Task(command(job, index), environment, logs / f"{job}{index}.txt")
 
 
 @contextmanager
@@ -95,7 +139,7 @@ def wait(processes: Processes, logs: Path) -> dict[tuple[str, int], int]:
             left = [task for task, process in processes.items() if process.poll() is None]
             pytest.fail(f"after {PATIENCE} s still running: {left} {tails(logs)}")
         time.sleep(0.05)
-    return {task: process.returncode for task, process in processes.items()}
+    return {task: process.returncode or 0 for task, process in processes.items()}
 
 
 def wait_until(is_so: Callable[[], bool], processes: Processes, logs: Path) -> None:

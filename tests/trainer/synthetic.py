@@ -7,6 +7,7 @@ next category. The popularity of items falls with their row; the last items have
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -24,6 +25,7 @@ from preprocessing.base.artifacts import write_manifest
 from preprocessing.base.config_io import parse_config
 from preprocessing.config import AS_OF
 from preprocessing.sources import record_blocks
+from tests.made_once import made_once
 from trainer.config.sections import TrainerSections
 
 USERS, ITEMS, GROUPS, UNSEEN = 48, 64, 4, 4
@@ -101,7 +103,8 @@ def make_config(work_dir: Path, **sections: dict[str, Any]) -> TrainerSections:
 def write_data(data_dir: Path, seed: int = 0) -> None:
     """Write everything that the trainer reads."""
     rng = np.random.default_rng(seed)
-    write_transform_graphs(data_dir)
+    graphs = made_once("synthetic_graphs", write_transform_graphs)
+    shutil.copytree(graphs, data_dir / "transform_graph")
     categories = np.arange(ITEMS) % GROUPS
     tags = [
         sorted(rng.choice(TAGS, int(rng.integers(0, 4)), replace=False) + 1) for _ in range(ITEMS)
@@ -185,8 +188,8 @@ def refused_by(user: int) -> list[int]:
     return [first + GROUPS * at for at in range(user % 5)]
 
 
-def write_transform_graphs(data_dir: Path) -> None:
-    """Run TF-Transform over raw values that give the vocabularies above."""
+def write_transform_graphs(directory: Path) -> None:
+    """Run TF-Transform over raw values that give the vocabularies above; takes some seconds."""
     query = [
         {
             "user_key": [f"user-{u}"],
@@ -203,8 +206,8 @@ def write_transform_graphs(data_dir: Path) -> None:
         }
         for i in range(ITEMS)
     ]  # fmt: skip
-    _transform(query, data_dir / "transform_graph" / "query", _preprocess_query)
-    _transform(item, data_dir / "transform_graph" / "item", _preprocess_item)
+    _transform(query, directory / "query", _preprocess_query)
+    _transform(item, directory / "item", _preprocess_item)
 
 
 # Numbers stay as they are: the trainer reads their types alone, and every analyzer takes seconds.

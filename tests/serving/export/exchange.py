@@ -7,6 +7,7 @@ and writes its own answers. Beyond that the two share nothing but the folder.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from serving.export.sample_requests import (
     read_queries,
 )
 from serving.server.servable import Servable
+from tests import made_once
 from tests.serving.recall_data import QUIET, recall_data
 
 
@@ -72,4 +74,9 @@ def _write(path: Path, document: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    {"make": make, "answer": answer}[sys.argv[1]](Path(sys.argv[2]))
+    os.environ.pop(made_once.PLACE, None)  # what the other stack made is no data of this one
+    remove = made_once.begin()
+    try:
+        {"make": make, "answer": answer}[sys.argv[1]](Path(sys.argv[2]))
+    finally:
+        remove()

@@ -8,14 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from tensorflow.core.protobuf import saved_model_pb2
 
 from preprocessing.base.errors import LongtailError, LongtailFailure
+from serving.config import ServingSections
 from serving.export import check as export_check
 from serving.export import run as step
 from serving.export import signatures
@@ -30,6 +32,7 @@ from tests.serving.recall_data import (
     QUIET,
     K,
     RecallData,
+    exported,
     recall_data,
     write_untrained,
 )
@@ -47,9 +50,11 @@ def shop() -> RecallData:
     return recall_data()
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export_check, "_SECONDS", 0.05)
+@pytest.fixture(scope="module", autouse=True)
+def quick() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export_check, "_SECONDS", 0.05)
+        yield
 
 
 def run(shop: RecallData, target: Path, *overrides: str) -> Path:
@@ -96,10 +101,10 @@ def test_versions_rise_and_a_current_one_is_kept(shop: RecallData, tmp_path: Pat
     assert not any(str(tmp_path) in p.read_text() for p in second.glob("assets.extra/*.json"))
 
 
-def test_warmup_requests_are_real_and_answered(shop: RecallData, tmp_path: Path) -> None:
+def test_warmup_requests_are_real_and_answered(shop: RecallData) -> None:
     from tensorflow_serving.apis import prediction_log_pb2
 
-    version = run(shop, tmp_path)
+    version = exported()
     path = version / "assets.extra" / "tf_serving_warmup_requests"
     logs = [
         prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
@@ -127,7 +132,7 @@ def test_scann(shop: RecallData, tmp_path: Path, leaves: list[str]) -> None:
     assert measured["leaves"] == (8 if leaves else None)
     assert measured["recall"] >= 0.99
     assert set(measured["latency_ms"]) == {"index", "exact"}
-    exact = run(shop, tmp_path)
+    exact = exported()
     features = shop.config().feature_list
     raw = query_arrays(read_queries(shop.data), features)
     raw["exclude"] = np.full([len(raw["user_id"]), 1], "i1", object)
@@ -140,14 +145,38 @@ def test_scann(shop: RecallData, tmp_path: Path, leaves: list[str]) -> None:
     assert not (answers[0]["item_ids"] == b"i1").any()
 
 
-@pytest.mark.parametrize("index", ["exact", pytest.param("scann", marks=needs_scann)])
-def test_a_popularity_coordinate(shop: RecallData, tmp_path: Path, index: str) -> None:
+class Popular(NamedTuple):
+    """A model with a popularity coordinate and two histories, and its export."""
+
+    config: ServingSections
+    model: Path
+    version: Path
+
+
+@pytest.fixture(scope="module", params=["exact", pytest.param("scann", marks=needs_scann)])
+def popular(
+    request: pytest.FixtureRequest, shop: RecallData, tmp_path_factory: pytest.TempPathFactory
+) -> Popular:
+    """With each index."""
+    past_tags = {"name": "past_tags", "side": "query", "kind": "sequence", "shared_with": "tags"}
+    scann = "export.scann={leaves: 8, leaves_to_search: 8}"
+    config = shop.config(
+        f"features={json.dumps([*FEATURES, {**past_tags, 'max_length': HISTORY}])}",
+        "towers.popularity={strength: 1.0}",
+        f"export.index={request.param}",
+        *([scann] if request.param == "scann" else []),
+    )
+    root = tmp_path_factory.mktemp("popular")
+    write_untrained(config, shop.data, root / "model")
+    version = export(config, shop.data, root / "model", root / "export", console=QUIET)
+    return Popular(config, root / "model", version)
+
+
+def test_a_popularity_coordinate(shop: RecallData, popular: Popular) -> None:
     """The vectors are a column wider: it counts for queries, and not for what is similar."""
-    config = shop.config("towers.popularity={strength: 1.0}", f"export.index={index}")
-    write_untrained(config, shop.data, tmp_path / "model")
-    version = export(config, shop.data, tmp_path / "model", tmp_path / "export", console=QUIET)
+    config, model_dir, version = popular
     assert read_description(version)["dim"] == config.towers.dim + 1
-    model = load_model(config, shop.data, tmp_path / "model")
+    model = load_model(config, shop.data, model_dir)
     items = item_embeddings(model, model.item_table)
     servable = Servable(str(version))
     raw = query_arrays(read_queries(shop.data), config.feature_list)
@@ -213,20 +242,9 @@ def test_item_vectors_that_are_not_the_rows_export_nothing(
     assert entries(tmp_path / "export") == []
 
 
-@pytest.mark.parametrize("index", ["exact", pytest.param("scann", marks=needs_scann)])
-def test_no_constant_of_the_graph_grows_with_the_catalogue(
-    shop: RecallData, tmp_path: Path, index: str
-) -> None:
+def test_no_constant_of_the_graph_grows_with_the_catalogue(popular: Popular) -> None:
     """A SavedModel's graph holds 2 GB at most; all that is as long as the catalogue is a variable."""
-    past_tags = {"name": "past_tags", "side": "query", "kind": "sequence", "shared_with": "tags"}
-    config = shop.config(
-        f"features={json.dumps([*FEATURES, {**past_tags, 'max_length': HISTORY}])}",
-        "towers.popularity={strength: 1.0}",
-        f"export.index={index}",
-        *(["export.scann={leaves: 8, leaves_to_search: 8}"] if index == "scann" else []),
-    )
-    write_untrained(config, shop.data, tmp_path / "model")
-    version = export(config, shop.data, tmp_path / "model", tmp_path / "export", console=QUIET)
+    version = popular.version
     saved = saved_model_pb2.SavedModel.FromString((version / "saved_model.pb").read_bytes())
     graph = saved.meta_graphs[0].graph_def
     nodes = [*graph.node, *(node for each in graph.library.function for node in each.node_def)]

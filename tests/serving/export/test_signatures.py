@@ -19,7 +19,7 @@ from serving.index.exact import ExactIndex
 from serving.request_limits import RequestLimits
 from serving.server.servable import Servable
 from serving.server.status import StatusError
-from tests.serving.recall_data import HISTORY, ITEMS, QUIET, K, RecallData, recall_data
+from tests.serving.recall_data import HISTORY, ITEMS, K, RecallData, exported, recall_data
 from trainer.base.keras2 import tf
 from trainer.data.vocabulary import open_transform
 from trainer.evaluation.queries import evaluation_queries
@@ -42,13 +42,8 @@ def model(shop: RecallData) -> RecallModel:
 
 
 @pytest.fixture(scope="module")
-def servable(shop: RecallData, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servable]:
-    from serving.export.run import export
-
-    version = export(
-        shop.config(), shop.data, shop.model, tmp_path_factory.mktemp("export"), console=QUIET
-    )
-    loaded = Servable(str(version))
+def servable() -> Iterator[Servable]:
+    loaded = Servable(str(exported()))
     yield loaded
     loaded.close()
 
