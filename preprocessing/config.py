@@ -92,7 +92,7 @@ class RefusedConfig(Section):
 class DataConfig(Section):
     """The sources: a log, a catalogue (optional) and a table of users (optional)."""
 
-    dataset: Literal["complete_journey", "movielens_1m"] | None = Field(
+    dataset: Literal["complete_journey", "movielens_1m", "movielens_100k"] | None = Field(
         None, description="public data set that is fetched into the working directory first"
     )
     interactions: TableConfig

@@ -110,6 +110,7 @@ _LOSSES: dict[tuple[str, str], Loss] = {
 }
 
 
+@tf.autograph.experimental.do_not_convert
 def loss_of(batch: Scored, settings: LossConfig, hardest: int | None = None) -> tf.Tensor:
     """The loss that `kind` and `log_q` name.
 
