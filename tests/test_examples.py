@@ -69,7 +69,7 @@ def test_corrections_undo_what_popularity_does_to_the_stock_task(tmp_path: Path)
     items = generator.choice(600, len(users), p=share / share.sum())
     log = {"user_id": users, "item_id": items, "timestamp": np.arange(len(users))}
     pq.write_table(pa.table(log), tmp_path / "log.parquet")
-    printed = run("tfrs_retrieval.py", "--data", tmp_path / "log.parquet", "--epochs", "8")
+    printed = run("tfrs_retrieval.py", "--data", tmp_path / "log.parquet", "--epochs", "4")
     head = {
         line[:32].strip(): float(line[32:].split()[2])
         for line in printed.splitlines()

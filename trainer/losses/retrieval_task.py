@@ -35,9 +35,9 @@ class RetrievalTask(tfrs.tasks.Retrieval):
 
     In a model of one's own, whose items have the ids 1 to N:
 
-        self.task = RetrievalTask(temperature=0.1, item_counts=counts, uniform=256)
+        self.task = RetrievalTask(temperature=0.1, item_counts=counts, uniform=64)
         ...
-        ids = self.task.candidates(batch["item"])  # the batch's and 256 uniform ones
+        ids = self.task.candidates(batch["item"])  # the batch's and 64 uniform ones
         loss = self.task(users, self.item_tower(ids), candidate_ids=ids, training=training)
 
     Source: Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item
