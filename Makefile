@@ -9,15 +9,19 @@ JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-fast check format lock clean distclean
+.PHONY: help venv wanted demo test test-fast test-second check format lock clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
-$(READY): requirements.lock setup.py
+# An environment that is there keeps its Python: `wanted` refuses to go on with another than was asked for.
+$(READY): requirements-full.lock requirements-current.lock setup.py | wanted
 	@bash scripts/make_venv.sh $(VENV)
 
-venv: $(READY) ## the environment in .venv (PYTHON=... names the interpreter)
+wanted:
+	@$(if $(PYTHON)$(STACK),bash scripts/same_python.sh $(VENV),:)
+
+venv: $(READY) ## the environment in .venv (PYTHON=... names the interpreter, STACK=current or full the stack)
 
 demo: $(READY) ## Complete Journey, from the log to recommendations (QUICK=1: a sample, in minutes)
 	$(BIN)/longtail demo $(if $(filter-out 0,$(QUICK)),--quick)
@@ -28,6 +32,9 @@ test: $(READY) ## all tests (JOBS=2: processes)
 test-fast: $(READY) ## the tests that take seconds
 	$(PYTEST) -m "not slow" $(ARGS)
 
+test-second: $(READY) ## what CI runs on the second stack (STACK=current VENV=.venv-current FIRST=.venv: the other environment)
+	LONGTAIL_OTHER_PYTHON=$(if $(FIRST),$(abspath $(FIRST))/bin/python) $(PYTEST) -m "not slow or both_stacks" $(ARGS)
+
 check: $(READY) ## lint, format and types, as CI does
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -37,7 +44,7 @@ format: $(READY) ## repair what `make check` finds, where a tool can
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-lock: $(READY) ## resolve requirements.lock anew from setup.py (UPGRADE=1: to the newest versions)
+lock: $(READY) ## resolve the lock files anew from setup.py (UPGRADE=1: to the newest versions)
 	$(BIN)/python scripts/lock.py $(if $(filter-out 0,$(UPGRADE)),--upgrade)
 
 clean: ## remove caches and build output

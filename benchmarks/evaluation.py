@@ -22,10 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.index_latency import embeddings
-from trainer.base.keras_gate import tf, tfrs
-from trainer.evaluation.baselines.popularity import Popularity
+from trainer.base.keras2 import tf, tfrs
+from trainer.data.ragged import Ragged
+from trainer.evaluation.baselines.popularity import PopularityRanker
 from trainer.evaluation.protocol import QuerySplit, csr_of
-from trainer.evaluation.retrieval import Ragged, top_items, top_items_by_mode
+from trainer.evaluation.retrieval import top_items, top_items_by_mode
 from trainer.functional.metrics import Targets
 
 BATCH = 64
@@ -99,7 +100,7 @@ def popularity_seconds(users: int, num_items: int, k: int) -> float:
     found = (num_items * random.random(sizes.sum()) ** 3).astype(np.int64) + 1
     seen = csr_of(rows, found, np.ones(len(found)), (users, num_items + 1))
     split = QuerySplit("test", {}, Targets.from_lists([[]] * users), seen)
-    ranker = Popularity(np.arange(num_items + 1)[::-1])
+    ranker = PopularityRanker(np.arange(num_items + 1)[::-1])
     return cpu_seconds(lambda: ranker.rank(split, k, True))
 
 

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from preprocessing.base.artifacts import write_text_atomically
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.negatives.frequency import FrequencyEstimator
 
 ITEMS, BATCH, BUCKETS, CHANGE, END = 1_000, 128, 5_000, 10_000, 20_000

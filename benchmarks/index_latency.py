@@ -25,7 +25,7 @@ from serving.export.check import latency
 from serving.index.exact import ExactIndex
 from serving.index.interface import Index
 from serving.index.scann import ScannIndex
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.evaluation.retrieval import top_items
 
 BATCHES = (1, 64)

@@ -23,7 +23,7 @@ from rich.table import Table
 
 from preprocessing.base.config_io import load_config, parse_config
 from preprocessing.config import AS_OF
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.config.sections import TrainerSections
 from trainer.data.input_fn import TrainingData
 from trainer.data.item_column import ItemColumn

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.step_time import synthetic, synthetic_config
-from trainer.base.keras_gate import keras, tf
+from trainer.base.keras2 import keras, tf
 from trainer.data.input_fn import Part
 from trainer.distributed.cluster import read_cluster
 from trainer.distributed.strategy import distribute

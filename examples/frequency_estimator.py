@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.functional.logq import log_probability_per_draw
 from trainer.negatives.frequency import FrequencyEstimator
 

@@ -22,7 +22,7 @@ from serving.client import RecallClient
 from serving.export.exclusion import search_without
 from serving.index.exact import ExactIndex
 from serving.server.servable import Servable
-from trainer.base.keras_gate import keras, tf
+from trainer.base.keras2 import keras, tf
 
 NUM_USERS, NUM_ITEMS, DIM, K = 500, 2_000, 16, 10
 SIZES = (("u", NUM_USERS), ("m", NUM_ITEMS))

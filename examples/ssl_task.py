@@ -14,7 +14,7 @@ import argparse
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.base.keras_gate import keras, tf
+from trainer.base.keras2 import keras, tf
 from trainer.ssl.task import SelfSupervisedTask
 
 NUM_ITEMS, BATCH, DIM, ALPHA = 2_000, 256, 32, 1.0

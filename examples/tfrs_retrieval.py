@@ -17,7 +17,7 @@ import numpy as np
 from held_out import GROUPS, K, Log, read, recalls
 
 from pipelines import datasets
-from trainer.base.keras_gate import keras, tf, tfrs  # sets TF_USE_LEGACY_KERAS, which TFRS needs
+from trainer.base.keras2 import keras, tf, tfrs  # sets TF_USE_LEGACY_KERAS, which TFRS needs
 from trainer.losses.retrieval_task import RetrievalTask
 
 DATA = Path("runs/sources/movielens_100k/ratings.parquet")

@@ -12,9 +12,7 @@ from typing import Annotated, Any
 import typer
 
 import preprocessing.base.quiet  # noqa: F401  before anything that imports TensorFlow
-from pipelines import config as configuration
-from pipelines import local
-from pipelines.commands.options import ConfigFile, Overrides, console
+from pipelines.commands.options import ConfigFile, Output, Overrides, console
 from pipelines.tfx.cli import app as pipeline
 from pipelines.vertex.cli import app as vertex
 from preprocessing.base.errors import LongtailError
@@ -24,7 +22,6 @@ app = typer.Typer(
     help="Candidate retrieval that serves the long tail: preprocess, train, evaluate, export, serve.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 ContinueFrom = Annotated[
     Path | None,
@@ -32,12 +29,27 @@ ContinueFrom = Annotated[
 ]
 app.add_typer(pipeline)
 app.add_typer(vertex)
+_ANYWHERE = ("--debug", "--quiet", "--json")
+"""Options of `longtail` itself, which may also stand behind the command."""
+
+
+@app.callback()
+def _all(
+    quiet: Annotated[bool, typer.Option("--quiet", help="no progress, only the result")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="the result as JSON on stdout, progress on stderr")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="the whole traceback of an error")] = False,
+) -> None:
+    Output.choose(quiet=quiet, as_json=as_json)
 
 
 def _step(
     step: Callable[..., Any], config: Path, overrides: list[str] | None, **options: Any
 ) -> Any:
-    loaded, paths = configuration.load(config, overrides or ())
+    from pipelines.config import load
+
+    loaded, paths = load(config, overrides or ())
     return step(loaded, paths, console, **options)
 
 
@@ -46,15 +58,53 @@ def _continuing(overrides: list[str] | None, continue_from: Path | None) -> list
     return [*(overrides or ()), *more]
 
 
+@app.command("init")
+def initialise(
+    interactions: Annotated[
+        str, typer.Option(metavar="FILE", help="the log: file, pattern or folder")
+    ],
+    items: Annotated[
+        str | None, typer.Option(metavar="FILE", help="the catalogue, one row an item")
+    ] = None,
+    users: Annotated[str | None, typer.Option(metavar="FILE", help="one row a user")] = None,
+    user: Annotated[str | None, typer.Option(metavar="COLUMN", help="of the log: who acts")] = None,
+    item: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="of the log: what is acted upon")
+    ] = None,
+    timestamp: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="of the log: when")
+    ] = None,
+    reward: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="of the log: a rating")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="default: NAME.yaml in the present folder")
+    ] = None,
+    interactive: Annotated[
+        bool, typer.Option("--interactive", help="ask for each role, with the guess as default")
+    ] = False,
+) -> None:
+    """Look at the files and write a configuration that runs, with the reason of each guess."""
+    from rich.text import Text
+
+    from pipelines.init.run import Files, init
+
+    named = {"user": user, "item": item, "timestamp": timestamp, "reward": reward}
+    given = {role: column for role, column in named.items() if column}
+    made = init(Files(interactions, items, users), given, out, console, interactive=interactive)
+    Output.show({"config": made}, Text(f"wrote {made}, read it, then:\nlongtail run {made}"))
+
+
 @app.command()
 def run(
     config: ConfigFile, continue_from: ContinueFrom = None, overrides: Overrides = None
 ) -> None:
     """All steps in order, then the gates and the rollout; what is current is skipped."""
+    from pipelines import local
     from trainer.evaluation.report.page import render_table
 
     result = _step(local.run, config, _continuing(overrides, continue_from))
-    console.print(render_table(result["metrics"]))
+    Output.show(result, render_table(result["metrics"]))
 
 
 @app.command()
@@ -66,7 +116,9 @@ def preprocess(
     ] = None,
 ) -> None:
     """Sources to examples, item table and transform graphs."""
-    _step(local.preprocess, config, overrides, beam_options=beam or ())
+    from pipelines import local
+
+    Output.show(_step(local.preprocess, config, overrides, beam_options=beam or ()))
 
 
 @app.command()
@@ -74,7 +126,7 @@ def inspect(config: ConfigFile, overrides: Overrides = None) -> None:
     """Show features, vocabularies, missing values, buckets, refusals and anomalies of the data."""
     from pipelines.commands.inspect import inspect as show
 
-    _step(show, config, overrides)
+    Output.show(*_step(show, config, overrides))
 
 
 @app.command()
@@ -82,15 +134,19 @@ def train(
     config: ConfigFile, continue_from: ContinueFrom = None, overrides: Overrides = None
 ) -> None:
     """Train until the validation recall no longer rises; goes on where a killed run stopped."""
-    _step(local.train, config, _continuing(overrides, continue_from))
+    from pipelines import local
+
+    Output.show(_step(local.train, config, _continuing(overrides, continue_from)))
 
 
 @app.command()
 def evaluate(config: ConfigFile, overrides: Overrides = None) -> None:
     """Measure the model and the baselines on the full corpus, by popularity bucket."""
+    from pipelines import local
     from trainer.evaluation.report.page import render_table
 
-    console.print(render_table(_step(local.evaluate, config, overrides)))
+    metrics = _step(local.evaluate, config, overrides)
+    Output.show(metrics, render_table(metrics))
 
 
 @app.command()
@@ -115,13 +171,17 @@ def ablate(
     ]
     command = shlex.join(["longtail", "ablate", str(config), *words])
     options = {"arms": arms or (), "seeds": seeds or (), "out": out, "command": command}
-    console.print(render_table(_step(compare, config, overrides, **options)))
+    compared = _step(compare, config, overrides, **options)
+    Output.show(compared, render_table(compared))
 
 
 @app.command()
 def export(config: ConfigFile, overrides: Overrides = None) -> None:
     """Write a new version of the SavedModel, past the gates and without the label."""
-    console.print(f"exported {_step(local.export, config, overrides)}", highlight=False)
+    from pipelines import local
+
+    version = _step(local.export, config, overrides)
+    Output.show({"version": version}, f"exported {version}")
 
 
 @app.command()
@@ -135,7 +195,7 @@ def rollback(
     """Move the label of the served version back; servers follow within seconds."""
     from pipelines.rollout.rollout import roll_back
 
-    _step(roll_back, config, overrides, to=to)
+    Output.show({"version": _step(roll_back, config, overrides, to=to)})
 
 
 @app.command()
@@ -171,12 +231,14 @@ def recommend(
 ) -> None:
     """Items for one user, with their titles."""
     from pipelines.commands.recommend import recommend as ask
+    from pipelines.commands.recommend import table
 
     given = [pair.partition("=")[::2] for pair in feature or []]
     items = [item for item in history.split(",") if item]
-    console.print(
-        _step(ask, config, overrides, user=user, history=items, features=dict(given), k=k, url=url)
+    answers = _step(
+        ask, config, overrides, user=user, history=items, features=dict(given), k=k, url=url
     )
+    Output.show({"user": user, "items": answers}, table(user, answers))
 
 
 @app.command()
@@ -189,7 +251,7 @@ def demo(
     """A year of real groceries: data, model, baselines, server and three households' recommendations."""
     from pipelines.commands.demo import demo as show
 
-    show(console, quick=quick, overrides=overrides or [])
+    Output.show(show(console, quick=quick, overrides=overrides or []))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -200,7 +262,8 @@ def main(arguments: list[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
-    given = [argument for argument in given if argument != "--debug"]
+    flags = [each for each in _ANYWHERE if each in given]
+    given = [*flags, *(each for each in given if each not in _ANYWHERE)]
     try:
         result = app(given, standalone_mode=False)
     except LongtailError as error:

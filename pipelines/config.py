@@ -11,8 +11,8 @@ from pydantic import Field
 
 from pipelines.ablation.arms import AblateConfig
 from pipelines.rollout.gates import GatesConfig
-from pipelines.tfx.config import PipelineConfig
-from pipelines.vertex.config import VertexConfig
+from pipelines.tfx.pipeline_config import PipelineConfig
+from pipelines.vertex.vertex_config import VertexConfig
 from preprocessing.base.artifacts import MANIFEST
 from preprocessing.base.config_io import load_config
 from preprocessing.base.locations import mounted, reachable

@@ -133,6 +133,6 @@ def _check_continuation(config: RunConfig) -> None:
     Previous.open(Path(config.train.continue_from)).require_until()
     if config.rollout.export_dir is None:
         raise LongtailError(
-            "rollout.export_dir: expected the folder of models that servers watch, the same for "
-            "every day, since train.continue_from is set; received none; e.g. runs/export"
+            "rollout.export_dir is missing, which train.continue_from needs: name the folder of models that "
+            "servers watch, the same for every day, e.g. runs/export"
         )

@@ -32,16 +32,23 @@ from preprocessing.base.locations import reachable, shared
 from preprocessing.base.progress import Stages
 from preprocessing.beam.jobs import ROW, BeamJob, item_schema
 from preprocessing.beam.runners import Runner
-from preprocessing.beam.shuffle import Group, Piece, read_pieces
+from preprocessing.beam.shuffle import Group, PartitionFile, read_pieces
 from preprocessing.config import DataSections, TableConfig
 from preprocessing.features import Side
 from preprocessing.finished import FORMAT, settings
-from preprocessing.log import dropped_items, examples, ingest, joins, samples, splits, time_range
+from preprocessing.log import (
+    dropped_items,
+    events,
+    examples,
+    ingest,
+    joins,
+    samples,
+    splits,
+    time_range,
+)
 from preprocessing.log.empty_splits import require_examples
-from preprocessing.sources import bigquery_reader as bigquery
 from preprocessing.sources import key_tables as catalogue
-from preprocessing.sources.input_files import find_files, state
-from preprocessing.sources.readers import plan
+from preprocessing.sources.readers import plan, state
 from preprocessing.sources.row_outcomes import ITEMS, RowOutcomes, Rows
 from preprocessing.sources.row_report import FOLDERS, report, report_users
 from preprocessing.transform.item_counts import LogStatistics
@@ -58,7 +65,7 @@ def data_fingerprint(config: DataSections, *, with_log: bool = True) -> str:
     sections = config.model_dump(mode="json", include={"seed", "data", "features", "preprocess"})
     log = config.data.interactions if with_log else None
     tables = [t for t in (log, config.data.items, config.data.users) if t]
-    return fingerprint(FORMAT, sections, [_source(table) for table in tables])
+    return fingerprint(FORMAT, sections, [state(table) for table in tables])
 
 
 def preprocess(
@@ -136,7 +143,10 @@ class _Run:
                 f"  {statistics.counters['refused']:,} of {outcomes.rows:,} rows are refusals",
                 highlight=False,
             )
-        time_range.judge(statistics.times, config.data, self._stages.console)
+        events.tell(
+            outcomes, statistics.counters["interactions"], config.data, self._stages.console
+        )
+        time_range.check_range(statistics.times, config.data, self._stages.console)
         groups: list[Group] = [
             (number, pieces, users.get(number, [])) for number, pieces in sorted(log.items())
         ]
@@ -193,12 +203,14 @@ class _Run:
         joins.write_parquet(table.select(["item"]), self._scratch / "keys.parquet")
         return table
 
-    def _users(self, partitions: int) -> dict[int, list[Piece]]:
+    def _users(self, partitions: int) -> dict[int, list[PartitionFile]]:
         if self._config.data.users is None:
             return {}
         return self._read(self._config.data.users, Side.QUERY, partitions)
 
-    def _read(self, table: TableConfig, side: Side, partitions: int) -> dict[int, list[Piece]]:
+    def _read(
+        self, table: TableConfig, side: Side, partitions: int
+    ) -> dict[int, list[PartitionFile]]:
         columns = catalogue.side_columns(self._config.data, side, self._config.feature_list)
         units, _ = plan(table, columns)
         pieces, outcomes = self._job.read_table(side, units, partitions)
@@ -256,12 +268,6 @@ class _Run:
 
     def _counter(self, pattern: str) -> Any:
         return lambda: sum(1 for _ in self._scratch.glob(pattern))
-
-
-def _source(table: TableConfig) -> list[Any]:
-    if table.resolved_format == "bigquery":
-        return [table.path, *bigquery.state(table.path)]
-    return [state(path) for path in find_files(table.path)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Writes requirements.lock: what setup.py and its extras (all but peers) resolve to on Python 3.10 and 3.11.
+"""Writes the lock file of each stack: what setup.py and its extras (all but gpu and peers) resolve to.
 
 Pins stay as they are unless setup.py rules them out; `--upgrade` takes the newest versions.
 """
@@ -10,20 +10,23 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-LOCK = ROOT / "requirements.lock"
-MARKERS = {"3.10": "python_version < '3.11'", "3.11": "python_version >= '3.11'"}
+# Stack to its Pythons, each with the marker that tells it from the other.
+STACKS = {
+    "full": {"3.10": "python_version < '3.11'", "3.11": "python_version >= '3.11'"},
+    "current": {"3.12": "python_version < '3.13'", "3.13": "python_version >= '3.13'"},
+}
 HEADER = """\
-# Made by `make lock` from setup.py, all extras but peers, for CPython 3.10 and 3.11 on Linux x86-64.
+# Made by `make lock` from setup.py, all extras but gpu and peers, for CPython {pythons} on Linux x86-64.
 # Complete: to be installed with --no-deps.
 """
 
 
-def pins(lines: list[str], python: str) -> dict[str, str]:
-    """Name to version of the lock's lines that hold for one Python."""
+def pins(lines: list[str], marker: str) -> dict[str, str]:
+    """Name to version of the lines of a lock that hold for the Python with this marker."""
     found = {}
     for line in lines:
-        pin, _, marker = line.partition(" ; ")
-        if "==" in pin and not line.startswith("#") and marker in ("", MARKERS[python]):
+        pin, _, condition = line.partition(" ; ")
+        if "==" in pin and not line.startswith("#") and condition in ("", marker):
             name, _, version = pin.partition("==")
             found[name] = version
     return found
@@ -41,10 +44,10 @@ def resolve(python: str, preferred: dict[str, str]) -> dict[str, str]:
         ]
         print(f"resolving for Python {python}", file=sys.stderr)
         subprocess.run(command, cwd=ROOT, check=True)
-        return pins(output.read_text().splitlines(), python)
+        return pins(output.read_text().splitlines(), "")
 
 
-def merge(resolutions: dict[str, dict[str, str]]) -> list[str]:
+def merge(resolutions: dict[str, dict[str, str]], markers: dict[str, str]) -> list[str]:
     """One line for a package whose version is the same everywhere, else one a Python with its marker."""
     lines = []
     for name in sorted(set().union(*resolutions.values())):
@@ -52,22 +55,30 @@ def merge(resolutions: dict[str, dict[str, str]]) -> list[str]:
         if len(set(versions.values())) == 1:
             lines.append(f"{name}=={versions.popitem()[1]}")
         else:
-            lines += [f"{name}=={v} ; {MARKERS[python]}" for python, v in versions.items() if v]
+            lines += [f"{name}=={v} ; {markers[python]}" for python, v in versions.items() if v]
     return lines
 
 
+def write(stack: str, *, upgrade: bool) -> None:
+    """Resolves for each Python of a stack and writes its lock."""
+    markers, path = STACKS[stack], ROOT / f"requirements-{stack}.lock"
+    old = path.read_text().splitlines() if path.exists() and not upgrade else []
+    resolutions: dict[str, dict[str, str]] = {}
+    for python, marker in markers.items():
+        # The second Python follows the first where it can, so that most lines hold for both.
+        earlier = next(iter(resolutions.values()), {})
+        resolutions[python] = resolve(python, earlier | pins(old, marker))
+    header = HEADER.format(pythons=" and ".join(markers))
+    path.write_text(header + "\n".join(merge(resolutions, markers)) + "\n")
+
+
 def main() -> None:
-    """Resolves for each Python and writes the lock."""
+    """Writes the locks of both stacks."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--upgrade", action="store_true")
     upgrade = parser.parse_args().upgrade
-    old = LOCK.read_text().splitlines() if LOCK.exists() and not upgrade else []
-    resolutions: dict[str, dict[str, str]] = {}
-    for python in MARKERS:
-        # The second Python follows the first where it can, so that most lines hold for both.
-        earlier = next(iter(resolutions.values()), {})
-        resolutions[python] = resolve(python, earlier | pins(old, python))
-    LOCK.write_text(HEADER + "\n".join(merge(resolutions)) + "\n")
+    for stack in STACKS:
+        write(stack, upgrade=upgrade)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Makes the virtual environment DIR from requirements.lock, whole or not at all: the stamp DIR/.longtail-complete
-# is written last, and an environment without it (an interrupted run) is made anew.
-# With the stamp (the lock or setup.py has changed) the environment is brought up to date.
+# Makes the virtual environment DIR from the lock of its Python's stack, whole or not at all: the stamp
+# DIR/.longtail-complete is written last, and an environment without it (an interrupted run) is made anew.
+# With the stamp (a lock or setup.py has changed) the environment is brought up to date.
 set -euo pipefail
 
 venv=${1:?usage: make_venv.sh DIR}
@@ -18,10 +18,24 @@ if [ ! -e "$complete" ] || ! "$venv/bin/python" -c '' 2>/dev/null; then
     rm -rf "$venv"
     mkdir -p "$venv"
     touch "$begun"
-    echo "Making $venv with $("$python" --version) ($python)"
-    echo "about 1 GB to fetch, 3.5 GB on disk, 2 to 6 minutes"
+    if [ -n "${PYTHON-}" ]; then
+        why="which PYTHON names"
+    else
+        case "${STACK-}" in full) order="3.10, 3.11" ;; current) order="3.12, 3.13" ;; *) order="3.10, 3.11, 3.12, 3.13" ;; esac
+        why="the first of $order that this machine has; PYTHON=... names another"
+    fi
+    echo "Making $venv with $("$python" --version) ($python), $why"
     "$python" -m venv "$venv"
+    made=yes
 fi
+version=$("$venv/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+case "$version" in
+    3.10) stack=full; holds="TensorFlow 2.16 with ScaNN and TFX"; size="1 GB to fetch, 3.5 GB on disk" ;;
+    3.11) stack=full; holds="TensorFlow 2.16 with ScaNN, no TFX"; size="1 GB to fetch, 3 GB on disk" ;;
+    *) stack=current; holds="TensorFlow 2.21, no ScaNN, no TFX"; size="0.6 GB to fetch, 3 GB on disk" ;;
+esac
+lock=requirements-$stack.lock
+if [ -n "${made-}" ]; then echo "the $stack stack ($holds): about $size, 2 to 6 minutes"; fi
 rm -f "$complete"
 
 # Shows how far pip is: the package on a terminal, every 50th in a log.
@@ -43,10 +57,10 @@ progress() {
     done
 }
 
-echo "Installing the packages of requirements.lock"
+echo "Installing the packages of $lock"
 if ! "$venv/bin/python" -m pip install --disable-pip-version-check --no-input --no-deps --no-compile \
-    --use-pep517 --progress-bar off -r requirements.lock 2>&1 |
-    tee "$log" | progress "$(grep -c '^[a-z]' requirements.lock)"; then
+    --use-pep517 --progress-bar off -r "$lock" 2>&1 |
+    tee "$log" | progress "$(grep -c '^[a-z]' "$lock")"; then
     grep -v '^WARNING' "$log" | tail -n 15 >&2
     echo "error: installing failed (all of it: $log). Call make again once the cause is gone; a lost connection is the usual one." >&2
     exit 1
@@ -62,7 +76,7 @@ import preprocessing.base.quiet  # before TensorFlow
 import implicit.als, matplotlib.figure, pipelines.cli, preprocessing.run, pytest, serving.export.run, serving.server.run
 import trainer.evaluate, trainer.task
 import importlib.util
-if importlib.util.find_spec("tfx"):  # not on Python 3.11
+if importlib.util.find_spec("tfx"):  # on Python 3.10 only
     import pipelines.tfx.local
 END
 date > "$complete"

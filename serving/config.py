@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from preprocessing.base.variants import name_of
 from preprocessing.features import Section
+from serving.index.registry import INDEXES
 from serving.request_limits import MAX_BATCH
 from trainer.config.sections import TrainerSections
 
@@ -45,7 +47,9 @@ class ScannConfig(Section):
 class ExportConfig(Section):
     """What the SavedModel holds."""
 
-    index: Literal["exact", "scann"] = "exact"
+    index: name_of(INDEXES) = Field(  # type: ignore[valid-type]
+        "exact", description="; ".join(f"{name}: {kind.says}" for name, kind in INDEXES.items())
+    )
     k: PositiveInt = Field(100, description="items of serving_default and similar_items")
     max_k: PositiveInt = Field(
         1_000, description="largest k that a request to recommend may ask for"
@@ -65,6 +69,14 @@ class ExportConfig(Section):
             raise ValueError(
                 f"expected k at most max_k, received k={self.k} and max_k={self.max_k}"
             )
+        for name, kind in INDEXES.items():
+            section = kind.section
+            if not section or name == self.index:
+                continue
+            if getattr(self, section) != ExportConfig.model_fields[section].default:
+                raise ValueError(
+                    f"{section} is read by index '{name}' alone, received index '{self.index}': leave it out"
+                )
         return self
 
 

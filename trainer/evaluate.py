@@ -37,11 +37,11 @@ from preprocessing.base.locations import reachable
 from preprocessing.base.progress import Stages
 from preprocessing.finished import finished_data, finished_model
 from trainer.config.sections import TrainerSections
-from trainer.evaluation.baselines.popularity import Popularity
+from trainer.evaluation.baselines.popularity import PopularityRanker
 from trainer.evaluation.baselines.ranker import Material, Ranker
 from trainer.evaluation.baselines.registry import BASELINES
 from trainer.evaluation.buckets import assign_buckets
-from trainer.evaluation.measured import Clock, headline, judge, long_tail_curve
+from trainer.evaluation.measured import Clock, headline, long_tail_curve, measure_split
 from trainer.evaluation.per_query import PER_QUERY, Rankings, write_per_query
 from trainer.evaluation.protocol import QuerySplit, csr_of
 from trainer.evaluation.queries import evaluation_queries
@@ -184,16 +184,16 @@ def collect(
     tuning: dict[str, Any] = {}
     for name in settings.baselines:
         with clock(f"{name} / tune"):
-            ranker, records = BASELINES[name](material)
+            ranker, records = BASELINES[name].build(material)
         rankers.append(ranker)
         if records:
             tuning[name] = list(records)
     # The gates ask how the model does beside it, whatever is reported.
-    unshown = [] if "popularity" in settings.baselines else [Popularity(buckets.events)]
+    unshown = [] if "popularity" in settings.baselines else [PopularityRanker(buckets.events)]
     measured, by_query = {}, Rankings()
     for name, split in splits.items():
         with stages.stage(f"ranking for {split.num_users:,} users of {name}"):
-            measured[name], found = judge(
+            measured[name], found = measure_split(
                 split,
                 rankers,
                 buckets,

@@ -27,13 +27,13 @@ from preprocessing.base.errors import LongtailError, LongtailFailure
 from preprocessing.base.locations import reachable
 from preprocessing.base.sole_writer import sole_writer
 from preprocessing.finished import finished_data
-from trainer.base.keras_gate import keras, tf
+from trainer.base.keras2 import keras, tf
 from trainer.config.sections import TrainerSections
 from trainer.data.input_fn import TrainingData
 from trainer.distributed.cluster import read_cluster
 from trainer.distributed.parameter_servers import serve
 from trainer.distributed.strategy import distribute
-from trainer.distributed.synchronous import Alone, Span
+from trainer.distributed.synchronous import SingleProcess, Span
 from trainer.loop.callbacks import (
     CheckpointEvery,
     ProgressReport,
@@ -203,7 +203,7 @@ def train(
 def _fit(
     state: RunState,
     examples: TrainingData,
-    distribution: Alone,
+    distribution: SingleProcess,
     period: int,
     periods: int,
     validation: ValidationRecall,

@@ -13,12 +13,13 @@ from preprocessing.base.errors import LongtailError
 from preprocessing.features import Section
 from trainer.config.loss import LossConfig, PriorConfig
 from trainer.config.sections import TrainerSections
+from trainer.losses.registry import LOSSES
 
 NO_CORRECTION, LOG_Q = "no correction", "logQ exact"
 TEMPERATURE = "loss.temperature"
 Changes = tuple[tuple[str, Any], ...]
 """Pairs (section.key, value), applied in their order; a later one wins."""
-_OF_ONE_KIND = ("gramian_weight", "bsl_ratio", "bce_weight")
+_OF_ONE_KIND = tuple(option for loss in LOSSES.values() for option in loss.options)
 _CHANGEABLE = ("towers", "prior", "loss", "negatives", "ssl", "train")
 _Values = Annotated[list[Any], Field(min_length=1)]
 _Positive = Annotated[list[PositiveFloat], Field(min_length=1)]

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.ablation.arms import Arm, Changes, value_at, variant
-from pipelines.ablation.progress import Board
 from pipelines.ablation.runs import Runs
+from pipelines.ablation.trainings_bar import TrainingsBar
 from pipelines.config import RunConfig
 from trainer.config.sections import TrainerSections
 
@@ -32,7 +32,7 @@ class Comparison:
     """One arm: its search, its seeds, its beta, its figures on test."""
 
     def __init__(
-        self, config: RunConfig, runs: Runs, board: Board, name: str, seeds: Sequence[int]
+        self, config: RunConfig, runs: Runs, board: TrainingsBar, name: str, seeds: Sequence[int]
     ) -> None:
         self._config, self._runs, self._board = config, runs, board
         self._name, self._seeds = name, seeds

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from pipelines.ablation.arms import LOG_Q, NO_CORRECTION, TEMPERATURE
 from pipelines.ablation.figure import frontier
-from pipelines.ablation.progress import minutes
+from pipelines.ablation.trainings_bar import minutes
 from preprocessing.base.artifacts import write_text_atomically
 from preprocessing.base.errors import LongtailError
 from trainer.evaluation.report.plots import LABELS

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from pipelines import local
 from pipelines.ablation.arms import check, chosen_arms
-from pipelines.ablation.progress import Board
+from pipelines.ablation.trainings_bar import TrainingsBar
 from pipelines.config import Paths, RunConfig
 from preprocessing.base.artifacts import library_versions
 from preprocessing.base.errors import LongtailFailure
@@ -80,7 +80,7 @@ def ablate(
             for search in searches.values()
         )
         found: Json = {}
-        with Board(console, total, runs.seconds) as board:
+        with TrainingsBar(console, total, runs.seconds) as board:
             for name, arm in chosen.items():
                 comparison = Comparison(config, runs, board, name, wanted)
                 found[name] = comparison.run(arm, settings.temperatures)

@@ -12,10 +12,10 @@ from typing import Any
 
 from rich.console import Console
 
-from pipelines.ablation.judge import Judge
+from pipelines.ablation.arm_evaluation import ArmEvaluation
 from preprocessing.base.artifacts import fingerprint, write_text_atomically
 from preprocessing.base.errors import LongtailFailure
-from trainer.base.keras_gate import keras
+from trainer.base.keras2 import keras
 from trainer.config.sections import TrainerSections
 from trainer.loop.build import load_model
 from trainer.loop.run_state import is_model
@@ -51,7 +51,7 @@ class Runs:
         self.seconds: dict[str, float] = {}
         """Key -> seconds of training and judging, in this call or in an earlier one."""
         self._config, self._data_dir, self._data = config, data_dir, data
-        self._judge = Judge(config, data_dir, betas)
+        self._judge = ArmEvaluation(config, data_dir, betas)
         self._records, self._models = out / "runs", out / "models"
 
     def key(self, config: TrainerSections) -> str:
@@ -90,7 +90,7 @@ class Runs:
         return record
 
     def baselines(self) -> Json:
-        """See `Judge.baselines`; their record is made once, too."""
+        """See `ArmEvaluation.baselines`; their record is made once, too."""
         settings = self._config.evaluate.model_dump(mode="json")
         key = "baselines-" + fingerprint(_FORMAT, self._config.seed, settings, self._data)
         record = self._read(key)

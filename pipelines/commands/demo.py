@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -42,7 +43,7 @@ def config_path(name: str) -> Path:
     )
 
 
-def demo(console: Console, *, quick: bool, overrides: list[str]) -> None:
+def demo(console: Console, *, quick: bool, overrides: list[str]) -> dict[str, Any]:
     """Run every step on Complete Journey, print the results and ask the server for three households."""
     from trainer.evaluation.report.page import render_table
 
@@ -67,6 +68,7 @@ def demo(console: Console, *, quick: bool, overrides: list[str]) -> None:
         f"{name.split()[1]} {seconds:.0f} s" for name, seconds in result["seconds"].items()
     )
     console.print(f"  took {time.perf_counter() - start:.0f} s: {spent}", highlight=False)
+    return result
 
 
 def show_households(paths: Paths, console: Console) -> None:

@@ -33,7 +33,7 @@ def server(export_dir: Path, console: Console) -> Iterator[RecallClient]:
     command = [
         sys.executable,
         "-m",
-        "serving.server.run",
+        "serving.server",
         str(export_dir),
         "--port",
         str(port),

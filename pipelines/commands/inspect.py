@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
 from pipelines.config import Paths, RunConfig
@@ -21,8 +21,13 @@ from trainer.data.vocabulary import PADDING, table_sizes
 from trainer.evaluation.buckets import assign_buckets
 
 
-def inspect(config: RunConfig, paths: Paths, console: Console) -> None:
-    """Print it all.
+def inspect(
+    config: RunConfig, paths: Paths, console: Console
+) -> tuple[dict[str, Any], RenderableType]:
+    """Look at what was preprocessed.
+
+    Returns:
+      Counts and anomalies, and a page with them, features and buckets for people.
 
     Raises:
       LongtailError: nothing was preprocessed, or by another configuration.
@@ -30,10 +35,14 @@ def inspect(config: RunConfig, paths: Paths, console: Console) -> None:
     manifest = finished_data(paths.data, config)
     items = ItemTable.load(paths.data, config.feature_list)
     sampled = indices(config, paths.data, "train", config.data_checks.max_examples)
-    console.print(features(config, paths, items, sampled))
-    console.print(buckets(config, items))
-    console.print(counts(manifest))
-    tell(check(config, paths, console), console)
+    anomalies = check(config, paths, console)
+    page = Group(
+        features(config, paths, items, sampled),
+        buckets(config, items),
+        counts(manifest),
+        *lines(anomalies),
+    )
+    return {"counts": manifest["counts"], "anomalies": anomalies}, page
 
 
 def check(config: RunConfig, paths: Paths, console: Console) -> list[dict[str, str]]:
@@ -44,13 +53,17 @@ def check(config: RunConfig, paths: Paths, console: Console) -> list[dict[str, s
 
 
 def tell(anomalies: list[dict[str, str]], console: Console) -> None:
-    """One line an anomaly."""
-    for each in anomalies:
-        console.print(
-            f"  [yellow]{each['feature']}[/yellow] ({each['split']}): {each['found']} "
-            f"[dim]{each['means']}[/dim]",
-            highlight=False,
-        )
+    """Print one line an anomaly."""
+    for line in lines(anomalies):
+        console.print(line, highlight=False)
+
+
+def lines(anomalies: list[dict[str, str]]) -> list[str]:
+    """One line an anomaly, with rich's markup."""
+    return [
+        f"  [yellow]{each['feature']}[/yellow] ({each['split']}): {each['found']} [dim]{each['means']}[/dim]"
+        for each in anomalies
+    ]
 
 
 def features(config: RunConfig, paths: Paths, items: ItemTable, sampled: Columns) -> Table:
@@ -123,7 +136,10 @@ def counts(manifest: dict[str, Any]) -> Table:
             for split, number in value.items():
                 table.add_row(f"{name} {split}", f"{number:,}")
         else:
-            table.add_row(name.replace("_", " "), f"{value:,}")
+            own = (
+                name if "'" in name else name.replace("_", " ")
+            )  # a name of the log stays as it is
+            table.add_row(own, f"{value:,}")
     for reason, number in manifest["rejected"].items():
         table.add_row(f"rejected: {reason}", f"{number:,}")
     for name, instant in manifest.get("split", {}).items():

@@ -26,8 +26,8 @@ def recommend(
     features: dict[str, str],
     k: int,
     url: str | None,
-) -> Table:
-    """A table of the best ``k`` items for a user.
+) -> list[dict[str, Any]]:
+    """The best ``k`` items for a user: ``item``, ``title`` and ``score`` of each, best first.
 
     Args:
       user: the key; a user that no training saw is answered from history and features.
@@ -42,13 +42,18 @@ def recommend(
     with _client(paths, console, url) as client:
         answers = client.recommend([query], k=k)[0]
     names = shop.titles(paths.data)
-    table = Table(title=f"for {user}")
-    table.add_column("item")
-    table.add_column("title")
-    table.add_column("score", justify="right")
-    for item, score in answers:
-        table.add_row(item, names.get(item, ""), f"{score:.3f}")
-    return table
+    return [{"item": item, "title": names.get(item, ""), "score": score} for item, score in answers]
+
+
+def table(user: str, answers: list[dict[str, Any]]) -> Table:
+    """The same for people."""
+    shown = Table(title=f"for {user}")
+    shown.add_column("item")
+    shown.add_column("title")
+    shown.add_column("score", justify="right")
+    for each in answers:
+        shown.add_row(each["item"], each["title"], f"{each['score']:.3f}")
+    return shown
 
 
 def _query(

@@ -55,7 +55,7 @@ def comparing(with_what: str) -> Iterator[None]:
         yield
     except (OSError, KeyError, LongtailError, LongtailFailure) as error:
         raise LongtailError(
-            f"gates: expected figures of {with_what} on this data, received none: {error}; restore "
+            f"gates: {with_what} cannot be measured on this data: {error}; restore "
             "what it was made from, or leave the comparison out, once after a change of features "
             "or towers, with --set gates.max_drop_overall=null --set gates.max_drop_tail=null"
         ) from error

@@ -156,7 +156,7 @@ def is_blessed(checks: Sequence[Check]) -> bool:
     return bool(checks) and all(each.passed for each in checks)
 
 
-def refused(checks: Sequence[Check]) -> list[Check]:
+def failed_checks(checks: Sequence[Check]) -> list[Check]:
     """Those that did not pass."""
     return [each for each in checks if not each.passed]
 

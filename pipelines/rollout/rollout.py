@@ -15,7 +15,7 @@ from pipelines.config import Paths, RunConfig
 from pipelines.rollout import final_fit
 from pipelines.rollout.baseline import comparing, measured_again
 from pipelines.rollout.final_fit import FINAL_FIT
-from pipelines.rollout.gates import Check, Evidence, Reference, check, is_blessed, refused
+from pipelines.rollout.gates import Check, Evidence, Reference, check, failed_checks, is_blessed
 from pipelines.rollout.page import record_checks, write_page
 from pipelines.rollout.references import BLESSING, best_blessed, blessed_versions, references
 from preprocessing.base.artifacts import fingerprint, write_text_atomically
@@ -65,7 +65,7 @@ def roll_out(
         write_page(paths, metrics, version)
         if not is_blessed(checks):
             stays = f"label {label} stays at {blessed}" if blessed else "nothing is served"
-            reasons = "; ".join(str(each) for each in refused(checks))
+            reasons = "; ".join(str(each) for each in failed_checks(checks))
             raise LongtailFailure(
                 f"not blessed: {reasons}; {stays}; the candidate is in {version}, its report in "
                 f"{paths.evaluation}: look for the cause there, or change gates"
@@ -137,8 +137,8 @@ def _roll_back(config: RunConfig, paths: Paths, console: Console, to: int | None
     label, current = config.rollout.label, _label(paths, config.rollout.label)
     if current is None:
         raise LongtailError(
-            f"expected label {label} in {paths.export}/labels.json, received none: nothing was "
-            "rolled out yet (longtail run CONFIG)"
+            f"{paths.export}/labels.json: label {label} is missing, since nothing was rolled out yet: "
+            "longtail run CONFIG"
         )
     blessed = set(blessed_versions(paths.export))
     earlier = {v for v in blessed - withdrawn_versions(paths.export) if v < current}

@@ -20,8 +20,8 @@ from pipelines.config import RunConfig
 from pipelines.rollout.gates import Check, Evidence, GatesConfig, Reference, check, is_blessed
 from pipelines.rollout.references import references
 from pipelines.tfx.artifacts import gather
-from pipelines.tfx.earlier import Earlier, Served
-from pipelines.tfx.progress import LOG
+from pipelines.tfx.earlier import Earlier, PushTarget
+from pipelines.tfx.log_lines import LOG
 from pipelines.tfx.sections import parse, sections_of
 from preprocessing.base.locations import reachable
 from preprocessing.base.progress import Stages
@@ -68,7 +68,7 @@ class Executor(evaluator.Executor):
         if serves and gates.drops() and blessed is not None:
             config = parse(TrainerSections, exec_properties["config"])
             graph = artifact_utils.get_single_uri(input_dict["transform_graph"])
-            served = Served.parse(exec_properties["served"])
+            served = PushTarget.parse(exec_properties["served"])
             base = served.standing(blessed.uri)
             found_before = references(
                 base if base != model.uri else None,
@@ -161,7 +161,7 @@ class RecallGate(base_beam_component.BaseBeamComponent):
         evaluation: types.BaseChannel,
         infra_blessing: types.BaseChannel,
         transform_graph: types.BaseChannel,
-        served: Served,
+        served: PushTarget,
         blessed_model: types.BaseChannel | None = None,
     ) -> None:
         """Takes the candidate with its figures, and the last blessed model if there is one.

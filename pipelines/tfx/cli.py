@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from pipelines import config as configuration
 from pipelines.commands.options import ConfigFile, Overrides, console
 from preprocessing.base.errors import LongtailError
 from preprocessing.base.optional import require
@@ -32,8 +31,10 @@ def run(
     overrides: Overrides = None,
 ) -> None:
     """Preprocess, check the data, train, evaluate, gate, try to serve, push; cached where it can be."""
+    from pipelines.config import load
+
     here = runner == "local"
-    loaded, paths = configuration.load(config, overrides or (), serves_here=here)
+    loaded, paths = load(config, overrides or (), serves_here=here)
     if submit and runner != "vertex":
         raise LongtailError(f"--submit expected --runner vertex, received --runner {runner}")
     require("tfx", "tfx")

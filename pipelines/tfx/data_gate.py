@@ -14,7 +14,7 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 from tfx.utils import io_utils
 
 from pipelines.tfx.artifacts import gather
-from pipelines.tfx.progress import LOG
+from pipelines.tfx.log_lines import LOG
 from pipelines.tfx.sections import parse, sections_of
 from pipelines.tfx.serving_log import as_examples, log_files, read_requests
 from preprocessing.base.artifacts import file_fingerprint, fingerprint

@@ -14,7 +14,7 @@ from pipelines.rollout.final_fit import evaluated_export
 from pipelines.rollout.gates import GatesConfig
 from pipelines.rollout.references import BLESSING, best_blessed
 from pipelines.tfx.artifacts import gather
-from pipelines.tfx.progress import LOG
+from pipelines.tfx.log_lines import LOG
 from preprocessing.base.artifacts import write_text_atomically
 from preprocessing.base.errors import LongtailError, LongtailFailure
 from preprocessing.base.locations import mounted, reachable
@@ -28,7 +28,7 @@ _SOURCES = "longtail.json"
 
 
 @dataclass(frozen=True)
-class Served:
+class PushTarget:
     """Where the pipeline pushes to.
 
     Attributes:
@@ -43,12 +43,12 @@ class Served:
     withdrawn: tuple[int, ...] = ()
 
     @classmethod
-    def now(cls, directory: str, label: str) -> Served:
+    def now(cls, directory: str, label: str) -> PushTarget:
         """As it is at the moment."""
         return cls(directory, label, tuple(sorted(withdrawn_versions(mounted(directory)))))
 
     @classmethod
-    def parse(cls, text: str) -> Served:
+    def parse(cls, text: str) -> PushTarget:
         """What `as_json` wrote."""
         return cls(**json.loads(text))
 
@@ -125,7 +125,7 @@ class Earlier:
             gather(sources["transform_graph"], work_dir / "data")
         except (OSError, LongtailFailure) as error:
             raise LongtailError(
-                f"expected the artifacts that {model} was made from, received none: {error}; restore "
+                f"artifacts that {model} was made from are missing: {error}; restore "
                 "them, or start anew: pipeline.continue_blessed=false, and without a comparison "
                 "gates.max_drop_overall=null and gates.max_drop_tail=null"
             ) from error

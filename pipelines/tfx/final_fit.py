@@ -14,9 +14,9 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts
 from tfx.utils import path_utils
 
 from pipelines.config import Paths, RunConfig
-from pipelines.tfx.earlier import Earlier, Served
+from pipelines.tfx.earlier import Earlier, PushTarget
+from pipelines.tfx.log_lines import LOG
 from pipelines.tfx.preprocessing import reading_log
-from pipelines.tfx.progress import LOG
 from pipelines.tfx.sections import parse, sections_of
 from preprocessing.base.locations import reachable
 from serving.config import ServingSections
@@ -50,7 +50,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         target = reachable(path_utils.serving_model_path(str(own)))
         own.mkdir(parents=True, exist_ok=True)
         made = wanted(config, read_description(evaluated)["fingerprint"])
-        there = _made_before(own, made, Served.parse(exec_properties["served"]))
+        there = _made_before(own, made, PushTarget.parse(exec_properties["served"]))
         with tempfile.TemporaryDirectory(dir=own) as scratch:
             if there:
                 LOG.info("the final fit is there already: %s", there)
@@ -70,7 +70,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             shutil.move(version, target)
 
 
-def _made_before(own: Path, fingerprint: str, served: Served) -> Path | None:
+def _made_before(own: Path, fingerprint: str, served: PushTarget) -> Path | None:
     """The same fit of an execution before, or among the versions: a new blessing of one model fits nothing anew."""
     from pipelines.rollout.rollout import is_made_of, served_version
 
@@ -115,7 +115,7 @@ class FinalFit(base_beam_component.BaseBeamComponent):
         *,
         model: types.BaseChannel,
         model_blessing: types.BaseChannel,
-        served: Served,
+        served: PushTarget,
         log: types.BaseChannel | None = None,
     ) -> None:
         """Takes the Trainer's `model` with its blessing, and the log where an ExampleGen gives it."""

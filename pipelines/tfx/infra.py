@@ -12,7 +12,7 @@ from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 from tfx.utils import io_utils, path_utils
 
-from pipelines.tfx.progress import LOG
+from pipelines.tfx.log_lines import LOG
 from preprocessing.base.locations import reachable
 
 _BLESSED = {1: "INFRA_BLESSED", 0: "INFRA_NOT_BLESSED"}
@@ -30,7 +30,7 @@ class Executor(base_executor.BaseExecutor):
         """See `InfraValidation`."""
         from serving.server.servable import Servable
         from serving.server.status import StatusError
-        from trainer.base.keras_gate import tf
+        from trainer.base.keras2 import tf
 
         self._log_startup(input_dict, output_dict, exec_properties)
         model = artifact_utils.get_single_instance(input_dict["model"])

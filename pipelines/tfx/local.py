@@ -13,8 +13,8 @@ from tfx.orchestration.metadata import sqlite_metadata_connection_config
 
 from pipelines import datasets
 from pipelines.config import Paths, RunConfig
+from pipelines.tfx.log_lines import shown
 from pipelines.tfx.pipeline import beam_arguments, create_pipeline
-from pipelines.tfx.progress import shown
 from preprocessing.base.errors import LongtailError, LongtailFailure
 from preprocessing.base.sole_writer import sole_writer
 from serving.export.folder import read_labels

@@ -20,7 +20,7 @@ from pipelines.config import RunConfig
 from pipelines.tfx.blessing import RecallGate
 from pipelines.tfx.curated_schema import CuratedSchema
 from pipelines.tfx.data_gate import DataGate
-from pipelines.tfx.earlier import Served
+from pipelines.tfx.earlier import PushTarget
 from pipelines.tfx.evaluation import RecallEvaluation
 from pipelines.tfx.final_fit import FinalFit
 from pipelines.tfx.infra import InfraValidation
@@ -34,8 +34,15 @@ _UNCHECKED = ["validation", "test"]
 
 
 def beam_arguments(config: RunConfig) -> list[str]:
-    """Beam's options for every component that runs on it; one given by hand wins."""
-    return [f"--runner={config.preprocess.runner}", *config.preprocess.beam_options]
+    """Beam's options for every component that runs on it; one given by hand wins.
+
+    None where Beam's own runner is meant. For any at all TFX copies itself to a temporary folder and packages that, in
+    each component anew, for workers on other machines.
+    """
+    options = config.preprocess.beam_options
+    if config.preprocess.runner == "DirectRunner" and not options:
+        return []
+    return [f"--runner={config.preprocess.runner}", *options]
 
 
 def create_pipeline(
@@ -64,7 +71,7 @@ def create_pipeline(
       LongtailError: a source or the schema does not exist, or the configuration continues another run.
     """
     _check_continuation(config)
-    served = Served.now(push_directory, config.rollout.label)
+    served = PushTarget.now(push_directory, config.rollout.label)
     made = Preprocessing(config, log=log.outputs["examples"] if log else None)
     examples, graph = made.outputs["examples"], made.outputs["transform_graph"]
     statistics = components.StatisticsGen(examples=examples, exclude_splits=_UNCHECKED)

@@ -17,7 +17,7 @@ from preprocessing.base.locations import reachable
 from preprocessing.features import FeatureList
 from preprocessing.sources.key_rows import KeyRows
 from preprocessing.transform.schema import raw_feature_spec
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.data.catalogue import Catalogue
 from trainer.data.vocabulary import open_transform
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import preprocessing.base.quiet  # noqa: F401  before anything that imports TensorFlow
 from pipelines.tfx.artifacts import gather
-from pipelines.tfx.earlier import Earlier, Served, record_sources, settings_of
-from pipelines.tfx.progress import LOG
+from pipelines.tfx.earlier import Earlier, PushTarget, record_sources, settings_of
+from pipelines.tfx.log_lines import LOG
 from pipelines.tfx.sections import parse, sections_of
 from preprocessing.base.artifacts import read_manifest
 from preprocessing.base.errors import LongtailError
@@ -50,7 +50,7 @@ def run_fn(fn_args: FnArgs) -> None:
         model_dir = reachable(fn_args.model_run_dir)
         base = None
         if fn_args.base_model:
-            served = Served.parse(fn_args.custom_config["served"])
+            served = PushTarget.parse(fn_args.custom_config["served"])
             base = served.standing(os.path.dirname(fn_args.base_model))
         earlier = Earlier.of(base, Path(scratch) / "earlier") if base else None
         if earlier and _fingerprint(earlier.work_dir / "data") == _fingerprint(data_dir):
@@ -111,7 +111,7 @@ def _fingerprint(data_dir: Path) -> str:
     return str((read_manifest(data_dir) or {})["fingerprint"])
 
 
-def custom_config(config: ServingSections, served: Served | None) -> dict[str, str]:
+def custom_config(config: ServingSections, served: PushTarget | None) -> dict[str, str]:
     """What `run_fn` wants to be told by the Trainer; `served` where there may be a base model."""
     told = {"config": sections_of(config, ServingSections)}
     return told if served is None else {**told, "served": served.as_json()}

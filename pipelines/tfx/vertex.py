@@ -15,7 +15,7 @@ from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import (
 from pipelines.config import Paths, RunConfig
 from pipelines.tfx.pipeline import beam_arguments, create_pipeline
 from pipelines.vertex.cloud import Cloud, GoogleCloud
-from pipelines.vertex.config import VertexConfig
+from pipelines.vertex.vertex_config import VertexConfig
 from preprocessing.base.artifacts import write_text_atomically
 from preprocessing.base.errors import LongtailError
 
@@ -114,8 +114,8 @@ def _settings(config: RunConfig) -> VertexConfig:
     """The section, refused where anything is missing before any work is done."""
     if config.vertex is None:
         raise LongtailError(
-            "vertex: expected a section with project, region and staging_bucket, received none "
-            "(docs/pipelines.md)"
+            "the section 'vertex' is missing, with project, region and staging_bucket: add it to the "
+            "configuration; docs/pipelines.md shows one"
         )
     if config.pipeline.image is None:
         raise LongtailError(

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipelines.vertex.config import VertexConfig
+from pipelines.vertex.vertex_config import VertexConfig
 from preprocessing.base import google_cloud
 from preprocessing.base.errors import LongtailError, LongtailFailure
 from preprocessing.base.locations import SCHEME, bucket_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pipelines.vertex.config import VertexConfig
+from pipelines.vertex.vertex_config import VertexConfig
 from preprocessing.base.locations import mounted
 
 _RUN = 'python3 -m pip install --no-cache-dir "$1" && shift && {libraries}exec python3 -m trainer.task "$@"'

@@ -14,9 +14,9 @@ from rich.console import Console
 
 from pipelines.config import RunConfig
 from pipelines.vertex.cloud import Cloud, GoogleCloud
-from pipelines.vertex.config import VertexConfig
 from pipelines.vertex.job import training_job
 from pipelines.vertex.package import build_sdist, source_tree
+from pipelines.vertex.vertex_config import VertexConfig
 from preprocessing.base.artifacts import MANIFEST
 from preprocessing.base.config_io import load_config
 from preprocessing.base.errors import LongtailError
@@ -33,8 +33,8 @@ def section(config: RunConfig) -> VertexConfig:
     """
     if config.vertex is None:
         raise LongtailError(
-            "expected the section 'vertex' with project, region and staging_bucket, received none: "
-            "add it to the configuration; docs/scale.md shows one"
+            "the section 'vertex' is missing, with project, region and staging_bucket: add it to the "
+            "configuration; docs/scale.md shows one"
         )
     if not config.work_dir.startswith(SCHEME):
         raise LongtailError(

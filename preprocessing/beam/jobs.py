@@ -16,10 +16,10 @@ import tensorflow_transform.beam as tft_beam
 
 from preprocessing.base.errors import LongtailError, LongtailFailure
 from preprocessing.base.locations import shared
-from preprocessing.beam import results, source_workers, workers
+from preprocessing.beam import overhead, results, source_workers, workers
 from preprocessing.beam.merging import Merge
 from preprocessing.beam.runners import Runner
-from preprocessing.beam.shuffle import Group, Piece
+from preprocessing.beam.shuffle import Group, PartitionFile
 from preprocessing.beam.source_workers import OUTCOMES, STATISTICS
 from preprocessing.config import DataSections
 from preprocessing.features import Side
@@ -45,7 +45,7 @@ class BeamJob:
 
     def read_table(
         self, side: Side, units: list[Unit], partitions: int
-    ) -> tuple[dict[int, list[Piece]], RowOutcomes]:
+    ) -> tuple[dict[int, list[PartitionFile]], RowOutcomes]:
         """Canonical rows of the item table (one partition) or of the users, by partition, and the tally."""
         out, done = self._folder(f"{side.value}_table"), self._result(f"{side.value}_table")
         counted = self._result(f"{side.value}_outcomes")
@@ -54,12 +54,12 @@ class BeamJob:
             read = pipeline | beam.Create(units) | beam.Reshuffle()
             reader = source_workers.ReadTable(self._config, side, out, partitions)
             read |= "Read" >> beam.ParDo(reader).with_outputs(OUTCOMES, main="pieces")
-            _ = read.pieces | beam.combiners.ToList() | beam.ParDo(results.Keep(done))
+            _ = read.pieces | beam.combiners.ToList() | beam.ParDo(results.WriteResult(done))
             repeated = read.pieces | beam.GroupByKey()
             repeated |= "Repeated" >> beam.ParDo(source_workers.WithdrawRepeated(side, paths))
             tallies = (read[OUTCOMES], repeated) | beam.Flatten()
             self._keep_outcomes(tallies, source_workers.SOURCE[side], counted)
-        return _grouped(results.kept(done)), results.kept(counted)
+        return _grouped(results.read_result(done)), results.read_result(counted)
 
     def collect_items(self, units: list[Unit]) -> tuple[list[str], int]:
         """Distinct item keys of the log, for a project without an item table, and the rows that were read."""
@@ -71,14 +71,14 @@ class BeamJob:
                 | beam.Reshuffle()
                 | beam.ParDo(source_workers.CollectItems(self._config))
             )
-            _ = keys | beam.combiners.ToList() | beam.ParDo(results.Keep(done))
-        parts = sorted(results.kept(done))
+            _ = keys | beam.combiners.ToList() | beam.ParDo(results.WriteResult(done))
+        parts = sorted(results.read_result(done))
         distinct = dict.fromkeys(key for _, part, _ in parts for key in part)
         return list(distinct), sum(rows for _, _, rows in parts)
 
     def ingest(
         self, units: list[Unit], catalogue: Path, partitions: int
-    ) -> tuple[LogStatistics, RowOutcomes, dict[int, list[Piece]]]:
+    ) -> tuple[LogStatistics, RowOutcomes, dict[int, list[PartitionFile]]]:
         """Checked interactions by partition of users, and what was counted on the way."""
         out, done = self._folder("log"), self._result("log")
         counted, told = self._result("log_statistics"), self._result("log_outcomes")
@@ -88,10 +88,18 @@ class BeamJob:
             parts |= "Ingest" >> beam.ParDo(worker).with_outputs(
                 STATISTICS, OUTCOMES, main="pieces"
             )
-            _ = parts.pieces | beam.combiners.ToList() | "Pieces" >> beam.ParDo(results.Keep(done))
+            _ = (
+                parts.pieces
+                | beam.combiners.ToList()
+                | "Pieces" >> beam.ParDo(results.WriteResult(done))
+            )
             self._keep_statistics(parts[STATISTICS], counted)
             self._keep_outcomes(parts[OUTCOMES], LOG, told)
-        return results.kept(counted), results.kept(told), _grouped(results.kept(done))
+        return (
+            results.read_result(counted),
+            results.read_result(told),
+            _grouped(results.read_result(done)),
+        )
 
     def count_training(self, groups: list[Group], rules: examples.Rules) -> LogStatistics:
         """How often each item occurs in training interactions, which only the users' partitions can tell."""
@@ -100,7 +108,7 @@ class BeamJob:
             rows = pipeline | beam.Create(groups) | beam.Reshuffle()
             rows |= "Count" >> beam.ParDo(workers.CountTraining(self._config, rules))
             self._keep_statistics(rows, counted)
-        return results.kept(counted)
+        return results.read_result(counted)
 
     def analyze_queries(
         self, groups: list[Group], rules: examples.Rules, graph: Path
@@ -119,7 +127,7 @@ class BeamJob:
                 make_preprocessing_fn(features, weighted_ids=False)
             )
             _ = analyzed | tft_beam.WriteTransformFn(shared(graph))
-        return results.kept(counted)
+        return results.read_result(counted)
 
     def transform_items(
         self, catalogue: Path, batches: int, graph: Path
@@ -142,8 +150,8 @@ class BeamJob:
             )
             written = transformed | "Write" >> beam.ParDo(workers.WriteItems(out))
             combined = written | beam.CombineGlobally(MutualInformation(features))
-            _ = combined | "Keep" >> beam.ParDo(results.Keep(done))
-        return sorted(self._scratch.glob("items/from-*.parquet")), results.kept(done)
+            _ = combined | "Keep" >> beam.ParDo(results.WriteResult(done))
+        return sorted(self._scratch.glob("items/from-*.parquet")), results.read_result(done)
 
     def write_examples(
         self,
@@ -173,22 +181,22 @@ class BeamJob:
                 counts
                 | beam.CombinePerKey(sum)
                 | beam.combiners.ToList()
-                | beam.ParDo(results.Keep(done))
+                | beam.ParDo(results.WriteResult(done))
             )
-        return dict(results.kept(done))
+        return dict(results.read_result(done))
 
     def _keep_statistics(self, statistics: beam.PCollection, path: str) -> None:
         _ = (
             statistics
             | beam.CombineGlobally(Merge(LogStatistics))
-            | "Statistics" >> beam.ParDo(results.Keep(path))
+            | "Statistics" >> beam.ParDo(results.WriteResult(path))
         )
 
     def _keep_outcomes(self, outcomes: beam.PCollection, source: str, path: str) -> None:
         _ = (
             outcomes
             | "Outcomes" >> beam.CombineGlobally(Merge(partial(RowOutcomes, source)))
-            | "Keep outcomes" >> beam.ParDo(results.Keep(path))
+            | "Keep outcomes" >> beam.ParDo(results.WriteResult(path))
         )
 
     def _folder(self, name: str) -> str:
@@ -204,12 +212,13 @@ class BeamJob:
 
     @contextmanager
     def _pipeline(self) -> Iterator[beam.Pipeline]:
-        pipeline = beam.Pipeline(runner=self._runner.make(), options=self._runner.options())
-        yield pipeline
-        try:
-            pipeline.run().wait_until_finish()
-        except Exception as error:
-            raise _cause(error) from error
+        with overhead.signatures_read_once():
+            pipeline = beam.Pipeline(runner=self._runner.make(), options=self._runner.options())
+            yield pipeline
+            try:
+                pipeline.run().wait_until_finish()
+            except Exception as error:
+                raise _cause(error) from error
 
 
 def item_schema(config: DataSections) -> pa.Schema:
@@ -220,8 +229,8 @@ def item_schema(config: DataSections) -> pa.Schema:
     )
 
 
-def _grouped(pieces: list[tuple[int, Piece]]) -> dict[int, list[Piece]]:
-    groups: dict[int, list[Piece]] = defaultdict(list)
+def _grouped(pieces: list[tuple[int, PartitionFile]]) -> dict[int, list[PartitionFile]]:
+    groups: dict[int, list[PartitionFile]] = defaultdict(list)
     for partition, piece in pieces:
         groups[partition].append(piece)
     return dict(groups)

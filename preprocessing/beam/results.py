@@ -9,7 +9,7 @@ import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 
 
-class Keep(beam.DoFn):
+class WriteResult(beam.DoFn):
     """Writes a result for the program that started the job; the last one written counts."""
 
     def __init__(self, path: str) -> None:
@@ -21,7 +21,7 @@ class Keep(beam.DoFn):
             out.write(pickle.dumps(element))
 
 
-def kept(path: str) -> Any:
-    """What ``Keep`` wrote."""
+def read_result(path: str) -> Any:
+    """What ``WriteResult`` wrote."""
     with FileSystems.open(path) as stream:
         return pickle.loads(stream.read())

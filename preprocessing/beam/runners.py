@@ -18,6 +18,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from preprocessing.base import google_cloud
 from preprocessing.base.errors import LongtailError
 from preprocessing.base.locations import MOUNT, SCHEME
+from preprocessing.beam import overhead
 from preprocessing.config import DataSections
 
 _LOCAL, _DATAFLOW = "DirectRunner", "DataflowRunner"
@@ -34,7 +35,7 @@ class Runner:
 
     def options(self) -> PipelineOptions:
         """A new object; the main session is never pickled: workers import what they run."""
-        options = PipelineOptions(
+        options = overhead.Options(
             self._arguments, save_main_session=False, pipeline_type_check=False
         )
         setup = options.view_as(SetupOptions)
@@ -102,7 +103,7 @@ class Runner:
         local = [
             table.path
             for table in tables
-            if table and table.resolved_format != "bigquery" and not table.path.startswith(SCHEME)
+            if table and table.in_files and not table.path.startswith(SCHEME)
         ]
         if local:
             raise LongtailError(

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 _WAITING_ROWS = 1 << 18
 """Rows that wait until they are divided: the more, the longer the record batches of many partitions."""
 
-Piece = tuple[str, list[int]]
+PartitionFile = tuple[str, list[int]]
 """What a unit holds of a partition: a file, and the numbers of its record batches."""
 
 
-Group = tuple[int, list[Piece], list[Piece]]
+Group = tuple[int, list[PartitionFile], list[PartitionFile]]
 """A partition: its number, its pieces of the log and of the users."""
 
 
@@ -56,7 +56,7 @@ class PartitionWriter:
                 self._divide()
 
     @property
-    def pieces(self) -> list[tuple[int, Piece]]:
+    def pieces(self) -> list[tuple[int, PartitionFile]]:
         """What was written, by partition; complete when the block has ended."""
         return [
             (number, (self._path, batches)) for number, batches in sorted(self._numbers.items())
@@ -92,7 +92,9 @@ class PartitionWriter:
                 self._written += 1
 
 
-def read_pieces(pieces: list[Piece], columns: Collection[str] | None = None) -> pa.Table | None:
+def read_pieces(
+    pieces: list[PartitionFile], columns: Collection[str] | None = None
+) -> pa.Table | None:
     """The rows of a partition by unit, None without pieces; of some columns or of all."""
     batches = [
         batch for path, numbers in sorted(pieces) for batch in read_batches(path, numbers, columns)

@@ -14,10 +14,10 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import TaggedOutput
 
-from preprocessing.beam.shuffle import PartitionWriter, Piece, read_pieces
+from preprocessing.beam.shuffle import PartitionFile, PartitionWriter, read_pieces
 from preprocessing.config import DataSections
 from preprocessing.features import Side
-from preprocessing.log import ingest
+from preprocessing.log import events, ingest
 from preprocessing.sources import key_tables as catalogue
 from preprocessing.sources.key_rows import KeyRows
 from preprocessing.sources.readers import Unit, read_unit
@@ -60,7 +60,7 @@ class WithdrawRepeated(beam.DoFn):
     def __init__(self, side: Side, paths: Mapping[int, str]) -> None:
         self._side, self._paths = side, paths
 
-    def process(self, element: tuple[int, Iterable[Piece]]) -> Iterator[RowOutcomes]:
+    def process(self, element: tuple[int, Iterable[PartitionFile]]) -> Iterator[RowOutcomes]:
         """Yields what changes in the source's tally."""
         key = catalogue.KEY[self._side]
         table = read_pieces(list(element[1]), (key, *catalogue.PLACE))
@@ -78,14 +78,17 @@ class CollectItems(beam.DoFn):
 
     def process(self, unit: Unit) -> Iterator[tuple[int, list[str], int]]:
         """Yields the unit's number, its keys by first occurrence and the rows that were read."""
-        column = self._config.data.columns.item
+        data = self._config.data
+        column, more = data.columns.item, events.columns_of(data)
         found: dict[str, None] = {}
         outcomes = RowOutcomes(LOG)
-        for rows in read_unit(unit, [column], self._config.preprocess.batch_rows, outcomes):
-            with reading(rows.path, column, "key of an item"):
-                good, _ = keys(rows.batch.column(0))
-            found.update(dict.fromkeys(good.drop_null().unique().to_pylist()))
+        columns = list(dict.fromkeys([column, *more]))
+        for rows in read_unit(unit, columns, self._config.preprocess.batch_rows, outcomes):
             outcomes.rows += rows.batch.num_rows
+            listed = rows.take(np.flatnonzero(events.is_listed(rows, data))) if more else rows
+            with reading(rows.path, column, "key of an item"):
+                good, _ = keys(listed.batch.column(0))
+            found.update(dict.fromkeys(good.drop_null().unique().to_pylist()))
         yield unit.ordinal, list(found), outcomes.rows
 
 

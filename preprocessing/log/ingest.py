@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from preprocessing.config import DataSections
 from preprocessing.features import FeatureList, Side
+from preprocessing.log import events
 from preprocessing.sources.columns import column_of, raw_features
 from preprocessing.sources.key_rows import KeyRows
 from preprocessing.sources.row_outcomes import RowOutcomes, Rows
@@ -32,7 +33,7 @@ def source_columns(config: DataSections) -> list[str]:
     """The columns of the log that are read."""
     columns = config.data.columns
     own = [columns.user, columns.item, columns.timestamp, columns.reward, columns.split]
-    own.append(config.data.refused_column)
+    own += [config.data.refused_column, *events.columns_of(config.data)]
     for feature in context_features(config):
         own += [feature.source, feature.weights_column]
     return list(dict.fromkeys(name for name in own if name))
@@ -61,6 +62,7 @@ def canonical(
     Raises:
       LongtailError: a column is of a type that cannot be read as what it is.
     """
+    rows = events.without_unlisted(rows, config.data, outcomes)
     columns, batch = config.data.columns, rows.batch
 
     def read(name: str, role: str, function: Callable[..., Any], *more: Any) -> Any:
@@ -72,7 +74,9 @@ def canonical(
     settings = config.data.timestamp_format, config.data.timestamp_unit or "s"
     times, readable = read(columns.timestamp, "time", microseconds, *settings)
     rewards = np.ones(batch.num_rows)
-    if columns.reward:
+    if config.data.events is not None:
+        rewards = events.weights(rows, config.data)
+    elif columns.reward:
         rewards, _ = read(columns.reward, "reward", numbers)
     found = item_rows.find(items) + 1
     split = np.full(batch.num_rows, -1, np.int8)
@@ -80,9 +84,10 @@ def canonical(
         split = read(columns.split, "split", _split_codes)
 
     refused, judged = np.zeros(batch.num_rows, bool), np.ones(batch.num_rows, bool)
-    if config.data.refused and config.data.refused_column:
+    if config.data.refused:
         name = config.data.refused_column
-        verdicts = rewards if name == columns.reward else read(name, "refusal", numbers)[0]
+        by_reward = name is None or name == columns.reward
+        verdicts = rewards if by_reward else read(str(name), "refusal", numbers)[0]
         refused, judged = verdicts <= config.data.refused.at_most, np.isfinite(verdicts)
     low = np.zeros(batch.num_rows, bool)
     if config.data.min_reward is not None:
@@ -94,7 +99,7 @@ def canonical(
         **key_reasons("item", item_faults),
         "unknown item": found == 0,
         "unparsable time": ~readable,
-        "reward is not a number": np.isnan(rewards),
+        (events.MISSING if config.data.events else "reward is not a number"): np.isnan(rewards),
         # Of refusals the split is not read: training carries those of its period.
         "unknown split": ~refused & (split == -2),
         "refusal is not a number": ~judged,
@@ -105,7 +110,9 @@ def canonical(
         rejected["negative reward, where data.reward_weights is true"] = (
             ~refused & ~low & (rewards < 0)
         )
-    set_aside = {}
+    set_aside: dict[str, NDArray[np.bool_]] = {}
+    if config.data.events is not None:
+        set_aside |= events.worthless(rows, config.data, ~refused & (rewards <= 0))
     if config.data.min_reward is not None:
         set_aside["below_min_reward"] = low
     if config.preprocess.sample_users is not None:

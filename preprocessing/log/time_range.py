@@ -47,7 +47,7 @@ def look(units: Sequence[Unit], config: DataSections) -> None:
             peek(rows.batch.column(0), config.data, unit.path)
 
 
-def judge(times: TimeHistogram, data: DataConfig, console: Console) -> None:
+def check_range(times: TimeHistogram, data: DataConfig, console: Console) -> None:
     """Refuse or warn by what ``examine`` finds, where the range is not accepted as it is.
 
     Raises:

@@ -13,9 +13,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-LONGEST_LINE = 16 << 20
+from preprocessing.sources import text_rows
+
 LONGEST_RECORD, MOST_LINES = 1 << 16, 1_000
 """Bytes and lines that a record of several lines may have: more is a quote that was never closed."""
+NUL, RETURN = "a NUL byte", "a carriage return within the line"
+RAGGED = "expected {} fields, one a column, received {}"
+TOO_LONG = "longer than {:,} bytes"
 _QUOTE, _NEWLINE, _RETURN = 34, 10, 13
 _Ints = NDArray[np.int64]
 
@@ -87,7 +91,7 @@ def records(
     start = np.concatenate([[0], newlines[:-1] + 1])
     end = newlines - ((text[newlines - 1] == _RETURN) & (newlines > start))
     found, strict = _shape(block, text, delimiter, start, end)
-    long = end - start > LONGEST_LINE
+    long = end - start > text_rows.LONGEST_LINE
     odd = long | ~strict | (found != fields)
     for byte in (0, _RETURN):
         odd |= _holds(block, text, byte, start, end)
@@ -214,15 +218,15 @@ def _judge(
 
 
 def _values(record: bytes, delimiter: bytes, fields: int, line_breaks: bool) -> list[bytes]:
-    if len(record) > LONGEST_LINE:
-        raise Malformed(f"longer than {LONGEST_LINE:,} bytes")
+    if len(record) > text_rows.LONGEST_LINE:
+        raise Malformed(TOO_LONG.format(text_rows.LONGEST_LINE))
     if b"\0" in record:
-        raise Malformed("a NUL byte")
+        raise Malformed(NUL)
     values = cut(record, delimiter)
     if len(values) != fields:
-        raise Malformed(f"expected {fields} fields, as the header has, received {len(values)}")
+        raise Malformed(RAGGED.format(fields, len(values)))
     if b"\r" in record and not line_breaks:
-        raise Malformed("a carriage return within the line")
+        raise Malformed(RETURN)
     return values
 
 

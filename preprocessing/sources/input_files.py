@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import IO
 
 import pyarrow as pa
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
 
 from preprocessing.base.errors import LongtailError
 from preprocessing.base.locations import COMPRESSED, is_pattern, is_remote
@@ -49,8 +47,17 @@ def state(path: str) -> list[object]:
         if not is_remote(path):
             stat = os.stat(path)
             return [path, stat.st_size, stat.st_mtime]
+        from apache_beam.io.filesystems import FileSystems  # files of this machine need no Beam
+
         (meta,) = FileSystems.match([path])[0].metadata_list
         return [path, meta.size_in_bytes, meta.last_updated_in_seconds]
+
+
+def size(path: str) -> int:
+    """Bytes of a file as they lie there."""
+    found = state(path)[1]
+    assert isinstance(found, int)
+    return found
 
 
 @contextmanager
@@ -79,6 +86,9 @@ def raw(path: str) -> Iterator[IO[bytes]]:
     """The bytes of a file as they lie there."""
     with reading(path):
         if is_remote(path):
+            from apache_beam.io.filesystem import CompressionTypes
+            from apache_beam.io.filesystems import FileSystems
+
             stream = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
         else:
             stream = open(path, "rb")  # noqa: SIM115  closed below
@@ -161,6 +171,8 @@ def _parts(path: str) -> list[str]:
 
 
 def _remote(path: str) -> list[str]:
+    from apache_beam.io.filesystems import FileSystems
+
     try:
         if FileSystems.exists(path) and not path.endswith("/"):
             return [path]

@@ -12,8 +12,14 @@ import pyarrow as pa
 from preprocessing.sources.row_outcomes import RowOutcomes, Rows
 
 
-def as_text(rows: Rows, outcomes: RowOutcomes) -> Rows:
-    """Columns of bytes, or of lists of bytes, as text; rows with a value that is not UTF-8 are malformed."""
+def as_text(rows: Rows, outcomes: RowOutcomes, encoding: str = "UTF-8") -> Rows:
+    """Columns of bytes, or of lists of bytes, as text; rows with a value that is not UTF-8 are malformed.
+
+    Args:
+      rows: with their columns.
+      outcomes: takes those that are malformed.
+      encoding: that the source was decoded from, for people.
+    """
     columns = dict(zip(rows.batch.schema.names, rows.batch.columns, strict=True))
     texts = {name: _text_type(column.type) for name, column in columns.items()}
     wrong: dict[int, str] = {}
@@ -22,7 +28,7 @@ def as_text(rows: Rows, outcomes: RowOutcomes) -> Rows:
             for at in _undecodable(columns[name]):
                 wrong.setdefault(at, name)
     for at, name in sorted(wrong.items()):
-        place = {**rows.place(at), "detail": f"a value of '{name}' is not UTF-8"}
+        place = {**rows.place(at), "detail": f"a value of '{name}' is not {encoding}"}
         values = [_shown(column[at].as_py()) for column in columns.values()]
         outcomes.malformed(rows.ordinal, int(rows.numbers[at]), place, " | ".join(values))
     if wrong:

@@ -121,6 +121,11 @@ class RowOutcomes:
             self._tell("noted", reason, rows, left & mask)
         return left
 
+    def leave_out(self, reasons: Mapping[str, int]) -> None:
+        """Set rows aside that nobody looks at further, so many of each reason."""
+        self.rows += sum(reasons.values())
+        self.set_aside.update(reasons)
+
     def observe(self, features: FeatureList, kept: pa.RecordBatch) -> None:
         """Count the values of the features' raw columns in rows that are kept."""
         for feature in features:

@@ -20,7 +20,7 @@ from serving.index.exact import ExactIndex
 from serving.index.interface import Index
 from serving.server.servable import Servable
 from serving.server.status import StatusError
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.evaluation.retrieval import top_items
 
 BATCHES = (1, 64)
@@ -131,7 +131,7 @@ def measure_index(
     k = min(k, index.num_items)
     report: dict[str, Any] = {"queries": len(queries), "k": k, "latency_ms": {}}
     others = {"exact": index}
-    if not isinstance(index, ExactIndex):
+    if not index.is_exact:
         exact, _ = top_items(queries, items, k, None, batch_users=256)
         parts = [
             index.search(tf.constant(queries[at : at + 256]), k)[1].numpy()
@@ -161,14 +161,11 @@ def check_recall(measured: dict[str, Any], config: ExportConfig, index: Index) -
     recall, wanted = measured.get("recall"), config.scann.min_recall
     if recall is None or recall >= wanted:
         return
-    leaves, searched = getattr(index, "leaves", None), getattr(index, "leaves_to_search", None)
-    remedy = f"raise export.scann.leaves_to_search (now {searched} of {leaves}), " if leaves else ""
     raise LongtailFailure(
         f"expected recall@{measured['k']} of the index of at least "
         f"export.scann.min_recall={wanted} against exact search, "
-        f"received {recall:.3f} on {measured['queries']} validation queries: {remedy}raise "
-        "export.scann.reorder "
-        f"(now {config.scann.reorder}) or set export.index: exact; nothing was exported"
+        f"received {recall:.3f} on {measured['queries']} validation queries: {index.remedy} or set "
+        "export.index: exact; nothing was exported"
     )
 
 

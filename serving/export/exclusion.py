@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from serving.index.interface import PAD_SCORE, Index
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 
 
 def search_without(index: Index, queries: Any, excluded: Any, k: Any) -> tuple[Any, Any]:

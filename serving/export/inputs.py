@@ -13,7 +13,7 @@ from preprocessing.features import FeatureList, Kind, Side
 from preprocessing.sources.key_tables import table_of
 from preprocessing.transform.schema import raw_feature_spec
 from serving.request_limits import SEVERAL, too_many_examples
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 
 Tensors = dict[str, Any]
 

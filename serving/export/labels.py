@@ -84,7 +84,7 @@ def withdraw(export_dir: Path, version: int) -> None:
       LongtailError: see `require_ours`.
     """
     with exclusive(export_dir):
-        if Served.of(export_dir):
+        if ServedVersions.of(export_dir):
             require_ours(export_dir)
         path = Path(version_paths(export_dir)[version])
         write_text_atomically(path / WITHDRAWN, "withdrawn by a rollback\n")
@@ -97,14 +97,14 @@ def refresh_models_config(export_dir: Path) -> None:
     Raises:
       LongtailError: see `require_ours`.
     """
-    if served := Served.of(export_dir):
+    if served := ServedVersions.of(export_dir):
         require_ours(export_dir)
         name = Path(export_dir).name
         text = _OURS + models_config(name, served, f"/models/{name}")
         write_text_atomically(Path(export_dir) / MODELS_CONFIG, text)
 
 
-class Served(NamedTuple):
+class ServedVersions(NamedTuple):
     """What TF Serving has to load to answer as the embedded server does.
 
     Without a version it is answered by the highest one that is loaded, and it knows nothing of withdrawn
@@ -122,7 +122,7 @@ class Served(NamedTuple):
     left_out: dict[str, int]
 
     @classmethod
-    def of(cls, export_dir: str | os.PathLike[str]) -> Served | None:
+    def of(cls, export_dir: str | os.PathLike[str]) -> ServedVersions | None:
         """Of a folder of versions; None where no label names one of them."""
         on_disk = set(version_paths(export_dir))
         named = {k: v for k, v in read_labels(os.fspath(export_dir)).items() if v in on_disk}
@@ -134,7 +134,7 @@ class Served(NamedTuple):
         return cls(sorted({newest, *labels.values()}), labels, left_out)
 
 
-def models_config(name: str, served: Served, base_path: str) -> str:
+def models_config(name: str, served: ServedVersions, base_path: str) -> str:
     """The text of TF Serving's `--model_config_file`.
 
     Args:
@@ -170,11 +170,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         check_export_dir(given.export_dir)
-        served = Served.of(given.export_dir)
+        served = ServedVersions.of(given.export_dir)
         if served is None:
             raise LongtailError(
-                f"{given.export_dir}: expected labels in {LABELS_FILE}, received none; roll a "
-                "version out first (longtail run CONFIG)"
+                f"{given.export_dir}: {LABELS_FILE} holds no label: roll a version out first "
+                "(longtail run CONFIG)"
             )
         name = os.path.basename(os.path.abspath(given.export_dir))
         print(models_config(name, served, given.base_path or f"/models/{name}"), end="")

@@ -22,14 +22,14 @@ from preprocessing.base.errors import LongtailError, LongtailFailure
 from preprocessing.base.locations import reachable
 from preprocessing.base.progress import Stages
 from preprocessing.finished import finished_data, finished_model
-from serving.config import ExportConfig, ServingSections
+from serving.config import ServingSections
 from serving.export.check import Samples, check_answers, check_recall, measure_index
 from serving.export.folder import ASSETS as ASSETS
 from serving.export.folder import DESCRIPTION as DESCRIPTION
 from serving.export.folder import newest_version as newest_version
 from serving.export.folder import read_description as read_description
 from serving.export.inputs import item_key
-from serving.export.labels import Served, refresh_models_config, require_ours
+from serving.export.labels import ServedVersions, refresh_models_config, require_ours
 from serving.export.publish import exclusive, publish, staging
 from serving.export.sample_requests import (
     WARMUP_FILE,
@@ -40,10 +40,9 @@ from serving.export.sample_requests import (
     write_warmup,
 )
 from serving.export.signatures import Parts, RecallModule
-from serving.index.exact import ExactIndex
 from serving.index.interface import Index
-from serving.index.scann import ScannIndex
-from trainer.base.keras_gate import tf
+from serving.index.registry import INDEXES
+from trainer.base.keras2 import tf
 from trainer.data.item_table import ItemTable
 from trainer.data.vocabulary import open_transform
 from trainer.evaluation.queries import evaluation_queries
@@ -108,7 +107,7 @@ def export(
     if current := _current(export_dir, wanted):
         stages.console.print(f"  export is current: {current}", highlight=False)
         return current
-    if Served.of(export_dir):
+    if ServedVersions.of(export_dir):
         require_ours(export_dir)  # not only when the work is done
     started = time.perf_counter()
     with staging(export_dir) as out:
@@ -145,15 +144,6 @@ def _current(export_dir: Path, wanted: str) -> Path | None:
     return newest if same else None
 
 
-def make_index(config: ExportConfig) -> Index:
-    """An empty index of the configured kind.
-
-    Raises:
-      LongtailError: it needs a package that is not installed.
-    """
-    return ScannIndex(config.scann) if config.index == "scann" else ExactIndex()
-
-
 class _Export:
     """The stages in order."""
 
@@ -171,7 +161,7 @@ class _Export:
     def write(self, out: Path) -> dict[str, Any]:
         """Write and check the SavedModel; returns what longtail.json says of it."""
         config, export = self._config, self._config.export
-        index = make_index(export)
+        index = INDEXES[export.index].make(export)
         with self._stages.stage("embedding items and queries"):
             model = load_model(config, self._data_dir, self._model_dir)
             table = model.item_table
@@ -190,7 +180,6 @@ class _Export:
                 queries, examples[: len(queries)], read_items(self._data_dir), table.ids
             )
             answers = check_answers(out, samples, index, self._features, export.k)
-        leaves = getattr(index, "leaves", None)
         return {
             "items": index.num_items,
             "dim": index.dim,
@@ -198,7 +187,7 @@ class _Export:
             "max_k": min(export.max_k, index.num_items),
             "max_batch": export.max_batch,
             "history_length": self._features.history_length,
-            "index": {"kind": export.index, "leaves": leaves, **measured},
+            "index": {"kind": export.index, **index.figures, **measured},
             "answers": answers,
             "warmup_requests": warmups,
         }
@@ -233,15 +222,16 @@ class _Export:
             k=config.export.k,
             max_k=config.export.max_k,
             max_batch=config.export.max_batch,
-            taste_dim=model.taste_dim,
+            preference_dim=model.preference_dim,
             unseen_popularity=model.unseen_popularity,
             key=item_key(config),
         )
         with tempfile.TemporaryDirectory() as scratch:
             module = RecallModule(parts, Path(scratch))
             signatures = module.signatures()
-            # Without "Scann" here, saving refuses the ops of ScaNN as unknown.
-            options = tf.saved_model.SaveOptions(namespace_whitelist=["Scann"])
+            # Without the namespace, saving refuses an index's own ops as unknown.
+            namespaces = list(index.op_namespaces)
+            options = tf.saved_model.SaveOptions(namespace_whitelist=namespaces)
             tf.saved_model.save(module, str(out), signatures=signatures, options=options)
         (out / ASSETS).mkdir()
         warmups = [*queries[: config.export.warmup_requests], unknown_query(self._features)]

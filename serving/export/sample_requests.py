@@ -12,7 +12,7 @@ import numpy as np
 from preprocessing.base.errors import LongtailError
 from preprocessing.base.optional import require
 from preprocessing.features import FeatureList, Kind
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 
 Query = Mapping[str, Sequence[Any]]
 Arrays = dict[str, "np.ndarray[Any, Any]"]
@@ -98,7 +98,7 @@ def _columns(rows: Sequence[Query], columns: FeatureList) -> Arrays:
             continue
         arrays[feature.name] = _strings(values)
         if feature.weights_name:
-            weights = np.zeros(arrays[feature.name].shape, np.float32)
+            weights: np.ndarray[Any, Any] = np.zeros(arrays[feature.name].shape, np.float32)
             for at, row in enumerate(rows):
                 own = row.get(feature.weights_name, [])[: weights.shape[1]]
                 weights[at, : len(own)] = own

@@ -21,7 +21,7 @@ from serving.export.inputs import (
 )
 from serving.index.interface import Index
 from serving.request_limits import SEVERAL, too_many_items
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.towers.popularity_coordinate import COORDINATE
 
 ITEM = "item"
@@ -44,7 +44,7 @@ class Parts:
       k: items of ``serving_default`` and ``similar_items``.
       max_k: largest k of ``recommend``; never more than the catalogue holds.
       max_batch: most queries or items of one request.
-      taste_dim: columns of the vectors that tell taste; one after them tells popularity.
+      preference_dim: columns of the vectors that tell preference; one after them tells popularity.
       unseen_popularity: what it tells of an item without events; None where there is none.
       key: the item feature that holds the ids of the catalogue, None where none does.
     """
@@ -60,7 +60,7 @@ class Parts:
     k: int
     max_k: int
     max_batch: int
-    taste_dim: int
+    preference_dim: int
     unseen_popularity: float | None = None
     key: str | None = None
 
@@ -153,9 +153,9 @@ class RecallModule(tf.Module):
         )
         with tf.control_dependencies([one, known]):
             vectors = self._index.vectors(tf.identity(rows[:, 0]))
-        # Alike in taste: that an item is popular is no reason to show it beside another.
-        taste = self._call.parts.taste_dim
-        vectors = tf.pad(vectors[:, :taste], [[0, 0], [0, self._index.dim - taste]])
+        # Alike in preference: that an item is popular is no reason to show it beside another.
+        preference = self._call.parts.preference_dim
+        vectors = tf.pad(vectors[:, :preference], [[0, 0], [0, self._index.dim - preference]])
         return self._answer(vectors, rows, self._call.parts.k)
 
     def _answer(self, queries: Any, excluded: Any, k: Any) -> Tensors:
@@ -184,7 +184,7 @@ class RecallModule(tf.Module):
         dense = _dense(columns, parts.item_transform(raw_features(columns, inputs)))
         if parts.unseen_popularity is not None:
             rows = self._rows_of(first_texts(inputs[parts.key or ITEM]))
-            held = self._index.vectors(tf.maximum(rows, 1))[:, parts.taste_dim]
+            held = self._index.vectors(tf.maximum(rows, 1))[:, parts.preference_dim]
             dense[COORDINATE] = tf.where(rows > 0, held, parts.unseen_popularity)
         return {"embedding": parts.embed_items(dense)}
 

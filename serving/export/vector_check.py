@@ -14,7 +14,7 @@ from serving.export.sample_requests import Arrays, Items, item_arrays, no_exclus
 from serving.export.signatures import ITEM
 from serving.index.interface import Index
 from serving.server.servable import Servable
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 
 TOLERANCE = 1e-4
 """Between embeddings (of length 1) or scores of two runs of the same float32 graph."""

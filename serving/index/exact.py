@@ -7,7 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from serving.index.interface import PAD_SCORE, Index, checked_items, padded
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 
 CHUNK_ITEMS = 262_144
 """Items scored at once by up to 64 queries, which then hold 64 MB of scores, of any catalogue."""
@@ -17,6 +17,8 @@ _CHUNK_QUERIES = 64
 
 class ExactIndex(Index):
     """All items, exactly; memory of a search is bounded by 64 x ``chunk_items``, not by B x N."""
+
+    is_exact = True
 
     def __init__(self, chunk_items: int = CHUNK_ITEMS) -> None:
         super().__init__(name="exact_index")

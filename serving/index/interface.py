@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocessing.base.errors import LongtailError
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 
 PAD_SCORE = float(np.finfo(np.float32).min)
 """Score of a padded answer (row 0, id ""): the lowest finite float, because JSON has no -inf."""
@@ -23,6 +23,20 @@ class Index(tf.Module, metaclass=ABCMeta):
 
     num_items: int
     dim: int
+    is_exact = False
+    """Whether it answers with the best items for certain; if not, an export measures its recall."""
+    op_namespaces: tuple[str, ...] = ()
+    """Of the ops that TensorFlow does not bring; a SavedModel must be told of them."""
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """What an export says of it beside recall and latency."""
+        return {}
+
+    @property
+    def remedy(self) -> str:
+        """The settings that raise its recall, with their values."""
+        return ""
 
     @abstractmethod
     def build(self, items: NDArray[Any]) -> None:

@@ -13,9 +13,10 @@ from typing import Any
 from numpy.typing import NDArray
 
 from preprocessing.base.errors import LongtailError
+from preprocessing.base.optional import remedy
 from serving.config import ScannConfig
 from serving.index.interface import PAD_SCORE, Index, checked_items, padded
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 
 BRUTE_FORCE_BELOW = 20_000
 """Smaller catalogues are not partitioned: at 10,000 x 64 ScaNN's brute force took 0.13 ms a query,
@@ -34,6 +35,8 @@ class ScannIndex(Index):
     Raises:
       LongtailError: the optional dependency is missing; names the extra.
     """
+
+    op_namespaces = ("Scann",)
 
     def __init__(self, config: ScannConfig) -> None:
         super().__init__(name="scann_index")
@@ -96,6 +99,18 @@ class ScannIndex(Index):
         """See ``Index.vectors``."""
         return tf.gather(self._state.dataset, rows - 1)
 
+    @property
+    def figures(self) -> dict[str, Any]:
+        """See ``Index.figures``: how many partitions."""
+        return {"leaves": self.leaves}
+
+    @property
+    def remedy(self) -> str:
+        """See ``Index.remedy``."""
+        searched = "raise export.scann.leaves_to_search"
+        more = f"{searched} (now {self.leaves_to_search} of {self.leaves}), " if self.leaves else ""
+        return f"{more}raise export.scann.reorder (now {self._config.reorder})"
+
     def _num_leaves(self) -> int | None:
         if self._config.leaves is None:
             return None if self.num_items < BRUTE_FORCE_BELOW else math.isqrt(self.num_items)
@@ -134,12 +149,12 @@ def scann_ops() -> Any:
         from scann.scann_ops.py import scann_ops as ops
     except ImportError as error:
         raise LongtailError(
-            "this index needs ScaNN: pip install 'longtail[scann]', or set export.index: exact"
+            f"this index needs ScaNN: {remedy('scann')}, or set export.index: exact"
         ) from error
     except tf.errors.OpError as error:
         raise LongtailError(
             f"ScaNN's ops do not load in TensorFlow {tf.__version__} "
-            f"({error.message.splitlines()[0]}): "
-            "pip install 'longtail[scann]' gives the version that fits, or set export.index: exact"
+            f"({error.message.splitlines()[0]}); the version that fits: {remedy('scann')}, "
+            "or set export.index: exact"
         ) from error
     return ops

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import logging
 import os
 import threading
@@ -14,12 +15,19 @@ import tensorflow as tf
 from google.protobuf import json_format
 from tensorflow.core.protobuf import config_pb2
 
+from preprocessing.base.optional import remedy
 from serving.server.status import from_error_code, invalid
 
 LOG = logging.getLogger("longtail.serving")
 DEFAULT_SIGNATURE = "serving_default"
 _WARMUP_FILE = os.path.join("assets.extra", "tf_serving_warmup_requests")
 _MAX_WARMUP_RECORDS = 1000
+# Fields that hold their default are shown too; protobuf 5 renamed the argument.
+_WITH_DEFAULTS = {
+    name: True
+    for name in ("including_default_value_fields", "always_print_fields_with_no_presence")
+    if name in inspect.signature(json_format.MessageToDict).parameters
+}
 
 Arrays = Mapping[str, "np.ndarray[Any, Any]"]
 
@@ -97,7 +105,7 @@ class Servable:
         """The signature defs as TF Serving's metadata call shows them."""
         return {
             name: json_format.MessageToDict(
-                signature, including_default_value_fields=True, preserving_proto_field_name=True
+                signature, preserving_proto_field_name=True, **_WITH_DEFAULTS
             )
             for name, signature in self.signature_defs.items()
         }
@@ -146,5 +154,6 @@ def _register_scann_ops(path: str) -> None:
             return
     try:
         importlib.import_module("scann")
-    except ImportError:
-        LOG.warning("%s has ScaNN ops and the package scann is not installed", path)
+    except (ImportError, tf.errors.OpError) as error:
+        reason = str(error).splitlines()[0]
+        LOG.warning("%s has ScaNN ops, which do not load (%s): %s", path, reason, remedy("scann"))

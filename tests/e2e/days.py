@@ -26,8 +26,8 @@ def write_sources(directory: Path, day: int) -> None:
         end, customers, articles = DAYS[last]
         for i in range(begin, end):
             customer = random.integers(customers)
-            taste = customer % TASTES if random.random() < 0.9 else random.integers(TASTES)
-            article = taste + TASTES * min(
+            preference = customer % TASTES if random.random() < 0.9 else random.integers(TASTES)
+            article = preference + TASTES * min(
                 random.geometric(0.25) - 1 if i % 3 else random.integers(articles // TASTES),
                 articles // TASTES - 1,
             )

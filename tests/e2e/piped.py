@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from pipelines.cli import main
 from serving.export.folder import read_labels
 from serving.export.run import newest_version
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 
 QUICK = (
     "train.max_epochs=2",

@@ -27,8 +27,8 @@ def write_sources(directory: Path, rows: int = 6_000) -> None:
         writer.writerow(["customer", "article", "ordered_at", "amount", "channel"])
         for i in range(rows):
             customer = random.integers(CUSTOMERS)
-            taste = customer % TASTES if random.random() < 0.9 else random.integers(TASTES)
-            article = taste + TASTES * random.choice(
+            preference = customer % TASTES if random.random() < 0.9 else random.integers(TASTES)
+            article = preference + TASTES * random.choice(
                 len(popularity), p=popularity / popularity.sum()
             )
             at = (start + timedelta(minutes=int(i * 7))).strftime("%d/%m/%Y %H:%M")

@@ -218,12 +218,12 @@ def test_rollback_moves_the_label_and_the_server_follows(
 
 def test_a_run_may_be_named_by_its_day(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
     assert shop.run(3, "--continue-from", "2024-05-02") == 2
-    assert "expected a finished run in 2024-05-02" in capsys.readouterr().err
+    assert "2024-05-02 is no finished run" in capsys.readouterr().err
 
 
 def test_bad_input_is_told_before_any_work(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
     assert shop.run(3, "--continue-from", str(shop.root / "day-0")) == 2
-    assert "expected a finished run in" in capsys.readouterr().err
+    assert "is no finished run" in capsys.readouterr().err
     assert shop.run(3, "--continue-from", str(shop.root / "day-2" / "final")) == 2
     assert "instead of a final fit, name the work_dir that it is of" in capsys.readouterr().err
     more = ["--continue-from", str(shop.root / "day-1"), "--set", "rollout.export_dir=null"]

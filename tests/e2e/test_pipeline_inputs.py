@@ -36,7 +36,7 @@ def test_a_file_that_is_not_there_is_refused_before_any_work(
 def test_vertex_is_refused_without_its_section(shop_config: Path, tmp_path: Path) -> None:
     refused = run(shop_config, tmp_path, runner="vertex")
     assert refused.code == 2
-    assert "vertex: expected a section with project, region and staging_bucket" in refused.err
+    assert "the section 'vertex' is missing, with project, region and staging_bucket" in refused.err
 
 
 def test_paths_of_a_pipeline_lie_below_the_work_dir(shop_config: Path) -> None:

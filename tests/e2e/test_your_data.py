@@ -16,7 +16,7 @@ from pipelines.commands import embedded, shop
 from pipelines.config import Paths, RunConfig
 from serving.export.folder import read_labels, version_paths
 
-pytestmark = [pytest.mark.slow, pytest.mark.e2e]
+pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.both_stacks]
 
 
 def longtail(*arguments: str) -> subprocess.CompletedProcess[str]:

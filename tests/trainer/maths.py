@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 
 BOTH = pytest.mark.parametrize("run", [lambda f: f, tf.function], ids=["eager", "graph"])
 """Calls a function as it is, and as a graph."""

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.config.sections import TrainerSections
 
 

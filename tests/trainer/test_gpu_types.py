@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from tensorflow.python.framework import kernels
 
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.config.sections import TrainerSections
 from trainer.data.input_fn import TrainingData
 from trainer.loop.build import build_model

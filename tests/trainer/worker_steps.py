@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from preprocessing.base.config_io import parse_config
-from trainer.base.keras_gate import keras, tf
+from trainer.base.keras2 import keras, tf
 from trainer.config.sections import TrainerSections
 from trainer.data.input_fn import TrainingData
 from trainer.distributed.cluster import read_cluster
 from trainer.distributed.strategy import distribute
-from trainer.distributed.synchronous import Alone, Span
+from trainer.distributed.synchronous import SingleProcess, Span
 from trainer.loop.build import build_model
 from trainer.towers.recall_model import RecallModel
 
@@ -58,7 +58,9 @@ def state_at_first(config: TrainerSections, data_dir: Path) -> dict[str, np.ndar
     return state_of(build_model(config, data_dir))
 
 
-def trained(distribution: Alone, config: TrainerSections, data_dir: Path) -> dict[str, np.ndarray]:
+def trained(
+    distribution: SingleProcess, config: TrainerSections, data_dir: Path
+) -> dict[str, np.ndarray]:
     """Losses of each step, and the state after `STEPS`; seeded as `trainer.task.train` does."""
     keras.utils.set_random_seed(config.seed)
     with distribution.scope():

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 
 
 def number() -> int:

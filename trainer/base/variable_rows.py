@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainer.base import replicas
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 
 
 def read_rows(variable: tf.Variable | tf.Tensor, rows: tf.Tensor) -> tf.Tensor:

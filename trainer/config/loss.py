@@ -6,9 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from preprocessing.base.variants import name_of
 from preprocessing.features import Section
 from preprocessing.split_config import Fraction
-from trainer.functional.frequency import MAX_BUCKETS
+from trainer.base.limits import MAX_BUCKETS
+from trainer.losses.registry import LOSSES
 
 PSEUDO_EVENTS = 2.0
 """Default of the recent events that an item's long-term share of the log counts as."""
@@ -48,9 +50,8 @@ class FrequencyConfig(Section):
 class LossConfig(Section):
     """The main task."""
 
-    kind: Literal["softmax", "gramian", "bsl", "bce"] = Field(
-        "softmax",
-        description="sampled softmax, all pairs by Gramians, bilateral softmax, binary cross-entropy",
+    kind: name_of(LOSSES) = Field(  # type: ignore[valid-type]
+        "softmax", description="; ".join(f"{name}: {loss.says}" for name, loss in LOSSES.items())
     )
     temperature: PositiveFloat = 0.05
     log_q: Literal["none", "standard", "corrected"] = Field(
@@ -74,13 +75,15 @@ class LossConfig(Section):
     @property
     def positive_is_no_draw(self) -> bool:
         """Whether a row's positive stands beside what was drawn, instead of counting as one draw."""
-        return (self.kind, self.log_q) in (("softmax", "corrected"), ("bce", "standard"))
+        return self.log_q in LOSSES[self.kind].positive_apart
 
     @model_validator(mode="after")
     def _check(self) -> LossConfig:
-        if self.log_q == "corrected" and self.kind != "softmax":
+        if self.log_q not in LOSSES[self.kind].log_q:
+            knowing = [f"'{name}'" for name, each in LOSSES.items() if self.log_q in each.log_q]
             raise ValueError(
-                f"log_q 'corrected' expected kind 'softmax', received '{self.kind}': use 'standard'"
+                f"log_q '{self.log_q}' expected kind {' or '.join(knowing)}, received '{self.kind}': "
+                f"use one of {', '.join(LOSSES[self.kind].log_q)}"
             )
         if self.log_q == "corrected" and not self.remove_accidental_hits:
             raise ValueError(
@@ -101,9 +104,7 @@ class LossConfig(Section):
 
 
 _READ_BY = (
-    ("gramian_weight", "kind", "gramian"),
-    ("bsl_ratio", "kind", "bsl"),
-    ("bce_weight", "kind", "bce"),
+    *((option, "kind", name) for name, loss in LOSSES.items() for option in loss.options),
     ("frequency", "probabilities", "streamed"),
 )
 """Field of the loss, and the choice without which it would have no effect."""
@@ -163,7 +164,7 @@ class NegativesConfig(Section):
     def _check(self) -> NegativesConfig:
         if not (self.in_batch or self.uniform):
             raise ValueError(
-                "expected in_batch or uniform, received neither: a bank has nothing to offer while "
-                "it warms up"
+                "in_batch and uniform are both off: a step needs one of them, since a bank has nothing to "
+                "offer while it warms up"
             )
         return self

@@ -6,13 +6,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from preprocessing.base.variants import name_of
 from preprocessing.config import DataSections
 from preprocessing.features import Section
 from preprocessing.split_config import Fraction
+from trainer.config.baselines import ALSConfig, NeighboursConfig
 from trainer.config.loss import PSEUDO_EVENTS, LossConfig, NegativesConfig, PriorConfig
-from trainer.evaluation.baselines.als import ALSConfig
-from trainer.evaluation.baselines.neighbours import NeighboursConfig
 from trainer.evaluation.baselines.registry import BASELINES
+from trainer.losses.registry import LOSSES
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -20,7 +21,7 @@ Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 class PopularityConfig(Section):
     """Popularity as one more coordinate of both towers: log P of the item, times a weight that the query learns.
 
-    The angle between the towers then tells taste alone. In training the coordinate holds the popularity among the
+    The angle between the towers then tells preference alone. In training the coordinate holds the popularity among the
     training examples; at serving what it is now: recent events weigh more (``preprocess.half_life_days``).
     """
 
@@ -132,8 +133,8 @@ class EvaluateConfig(Section):
     max_users: PositiveInt = Field(
         100_000, description="users of a split in the full evaluation: a random sample, by the seed"
     )
-    baselines: list[str] = Field(
-        default=list(BASELINES), description="names of `trainer.evaluation.baselines.registry`"
+    baselines: list[name_of(BASELINES)] = Field(  # type: ignore[valid-type]
+        default=list(BASELINES), description="what the model is compared with"
     )
     als: ALSConfig = ALSConfig()
     neighbours: NeighboursConfig = NeighboursConfig()
@@ -154,9 +155,6 @@ class EvaluateConfig(Section):
             raise ValueError(
                 f"expected bucket_shares to sum to less than 1, received {self.bucket_shares}"
             )
-        unknown = [name for name in self.baselines if name not in BASELINES]
-        if unknown:
-            raise ValueError(f"expected baselines of {list(BASELINES)}, received {unknown}")
         return self
 
 
@@ -214,7 +212,7 @@ class TrainerSections(DataSections):
             and not any(f.is_multivalued for f in maskable)
         ):
             raise ValueError(
-                "ssl.augmentation 'value_dropout' needs a maskable item feature of kind 'multi' or 'text', found none"
+                "ssl.augmentation 'value_dropout' needs a maskable item feature of kind 'multi' or 'text'"
             )
         if self.ssl.enabled and self.ssl.augmentation != "value_dropout" and len(maskable) < 2:
             raise ValueError(
@@ -270,23 +268,19 @@ class TrainerSections(DataSections):
             )
             if is_used
         ]
-        if loss.log_q == "corrected" and negatives.hardest:
+        kind = LOSSES[loss.kind]
+        if not kind.by_row and per_row:
             raise ValueError(
-                "negatives.hardest expected loss.log_q 'standard' or 'none', received 'corrected', "
-                "which estimates the mass of all other items from the negatives"
-            )
-        if (loss.kind, loss.log_q) == ("bce", "standard") and negatives.hardest:
-            raise ValueError(
-                "negatives.hardest expected loss.log_q 'none' with loss.kind 'bce', received "
-                "'standard': the probabilities are of all draws, not of the hardest"
-            )
-        if loss.kind == "gramian" and per_row:
-            raise ValueError(
-                f"negatives {per_row} expected another loss.kind than 'gramian', which counts all "
+                f"negatives {per_row} expected another loss.kind than '{loss.kind}', which counts all "
                 "pairs at once"
+            )
+        if negatives.hardest and loss.log_q not in kind.hardest:
+            usable = " or ".join(f"'{name}'" for name in kind.hardest)
+            raise ValueError(
+                f"negatives.hardest expected loss.log_q {usable} with loss.kind '{loss.kind}', received "
+                f"'{loss.log_q}': its estimate needs all draws, not the hardest"
             )
         if negatives.explicit and self.data.refused is None:
             raise ValueError(
-                "negatives.explicit expected data.refused to name the column of refusals, "
-                "received none"
+                "negatives.explicit needs refusals, and data.refused is missing: name their column there"
             )

@@ -78,7 +78,7 @@ def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
             yield file
     except FileNotFoundError as error:
         raise LongtailError(
-            f"expected {path}, found none: run preprocess (python -m preprocessing.run) first"
+            f"{path} is missing: run preprocess (python -m preprocessing.run) first"
         ) from error
     except (pa.ArrowInvalid, OSError) as error:
         raise LongtailError(

@@ -91,8 +91,7 @@ def _listed(path: str) -> NDArray[np.int64]:
         listed: NDArray[np.int64] = np.load(path_of(path))
     except (FileNotFoundError, ValueError) as error:
         raise LongtailError(
-            f"expected {path_of(path)} to tell where the examples of {path} are, received none: run "
-            "preprocess again"
+            f"{path_of(path)} is missing or damaged, which tells where the examples of {path} are: run preprocess again"
         ) from error
     return listed
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocessing.base.errors import LongtailError
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
+from trainer.data.ragged import Ragged
 from trainer.data.vocabulary import open_transform
-from trainer.evaluation.retrieval import Ragged
 
 _TRAIN_FIELDS = {"item": tf.int64, "reward": tf.float32, "user_row": tf.int64}
 TIMESTAMP = "timestamp"
@@ -70,8 +70,7 @@ def example_files(data_dir: Path, split: str) -> list[str]:
     directory = Path(data_dir) / "examples" / split
     if not directory.is_dir():
         raise LongtailError(
-            f"expected examples in {directory}, found none: run preprocess (python -m "
-            "preprocessing.run)"
+            f"there are no examples in {directory}: run preprocess (python -m preprocessing.run)"
         )
     return sorted(str(path) for path in directory.glob("part-*.tfrecord"))
 
@@ -93,7 +92,7 @@ def require_fields(file: str, spec: dict[str, Any]) -> None:
         absent = [name for name in ("user_row", "refused") if name in spec and name not in present]
         if absent:
             raise LongtailError(
-                f"expected {', '.join(absent)} in the examples of {Path(file).parent}, found none: "
+                f"{', '.join(absent)} is missing in the examples of {Path(file).parent}: "
                 "they are older or of another data.refused; run preprocess again"
             )
 

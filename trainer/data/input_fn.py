@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocessing.base.errors import LongtailError
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.config.sections import TrainerSections
 from trainer.data.catalogue import Catalogue
 from trainer.data.example_blocks import ExampleBlocks
@@ -24,7 +24,7 @@ from trainer.data.examples_io import (
     require_fields,
     training_spec,
 )
-from trainer.evaluation.retrieval import Ragged
+from trainer.data.ragged import Ragged
 
 _READERS = 4
 """Files read in turn when the examples do not fit in memory."""
@@ -71,7 +71,7 @@ class TrainingData:
         batch = config.train.batch_size
         if not self.num_examples or not self._files:
             raise LongtailError(
-                f"expected training examples in {data_dir}/examples/train, received none: every "
+                f"{data_dir}/examples/train holds no training example: every "
                 "interaction was filtered or rejected; see the counts in data/manifest.json, "
                 "preprocess.* and data.min_reward"
             )

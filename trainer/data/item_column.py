@@ -6,7 +6,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.base.variable_rows import read_rows
 
 

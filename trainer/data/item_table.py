@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from preprocessing.base.errors import LongtailError
 from preprocessing.features import Feature, FeatureList
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.data.catalogue import ITEMS, Catalogue, open_parquet
 from trainer.data.item_column import ItemColumn
 from trainer.functional.draws import uniform_rows

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocessing.base.errors import LongtailError
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.config.sections import TrainerSections
 from trainer.data.examples_io import HELD_OUT, TIMESTAMP, Columns, pad, read_columns, training_spec
 from trainer.data.input_fn import Part, TrainingData
-from trainer.evaluation.retrieval import Ragged
+from trainer.data.ragged import Ragged
 
 
 class NewEvents(TrainingData):
@@ -112,14 +112,13 @@ class NewEvents(TrainingData):
     def _nothing_new(self) -> str:
         if self._since is None:
             return (
-                f"expected training examples of validation and test, received none in "
-                f"{self._data_dir}: with preprocess.examples first these are items that their user "
+                f"validation and test hold no training example in {self._data_dir}: with "
+                "preprocess.examples first these are items that their user "
                 "never had before; set train.final_fit: none"
             )
         return (
-            f"expected training events since {np.datetime64(self._since, 's')} UTC, where the "
-            f"model that is continued ends, received none in {self._data_dir}: add new events "
-            "to the log, or let preprocess.split begin later"
+            f"{self._data_dir} holds no training event since {np.datetime64(self._since, 's')} UTC, where the "
+            "model that is continued ends: add new events to the log, or let preprocess.split begin later"
         )
 
     def _epoch_rows(self, epoch: tf.Tensor) -> tf.data.Dataset:

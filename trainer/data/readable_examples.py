@@ -19,8 +19,8 @@ from trainer.data.examples_io import (
     training_spec,
 )
 from trainer.data.item_table import ItemTable
+from trainer.data.ragged import Ragged
 from trainer.data.vocabulary import PADDING, open_transform
-from trainer.evaluation.retrieval import Ragged
 
 UNKNOWN = "(not in the vocabulary)"
 Columns = dict[str, NDArray[Any]]

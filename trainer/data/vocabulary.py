@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from preprocessing.base.errors import LongtailError
 from preprocessing.features import Feature, FeatureList, Kind, Side
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 
 PADDING = 1
 """Index 0: padding, missing or masked."""
@@ -77,7 +77,7 @@ def open_transform(data_dir: Path, side: str) -> tft.TFTransformOutput:
     path = data_dir / "transform_graph" / side
     if not (path / "transform_fn").is_dir():
         raise LongtailError(
-            f"expected a TF-Transform output in {path}, found none: run preprocess (python -m "
+            f"there is no output of TF-Transform in {path}: run preprocess (python -m "
             "preprocessing.run)"
         )
     return tft.TFTransformOutput(str(path))

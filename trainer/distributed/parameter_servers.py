@@ -10,27 +10,27 @@ from pathlib import Path
 from typing import Any
 
 from preprocessing.base.errors import LongtailError, LongtailFailure
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.config.sections import TrainerSections
 from trainer.data.input_fn import TrainingData
 from trainer.distributed.cluster import Cluster
-from trainer.distributed.lookout import LOOK_SECONDS, Lookout, answers, wait_for_all
 from trainer.distributed.synchronous import (
     GONE,
-    Alone,
     Callbacks,
+    SingleProcess,
     Span,
     connecting,
     resolver,
     run_periods,
 )
+from trainer.distributed.task_watch import LOOK_SECONDS, TaskWatch, answers, wait_for_all
 from trainer.towers.recall_model import RecallModel
 
 _LINGER_SECONDS = 10.0
 """A coordinator on its way out still releases what it holds on the others, and waits for them."""
 
 
-class Served(Alone):
+class OnParameterServers(SingleProcess):
     """The coordinator: hands steps to the workers, each on a batch of its own, and waits for none.
 
     Steps read weights that others are changing, so that a run cannot be repeated to the bit.
@@ -109,7 +109,7 @@ def serve(cluster: Cluster, config: TrainerSections, is_done: Callable[[], bool]
 
     Raises:
       LongtailError: the coordinator is going to refuse the configuration.
-      LongtailFailure: the coordinator ended before, or never came (`trainer.distributed.lookout`); or see
+      LongtailFailure: the coordinator ended before, or never came (`trainer.distributed.task_watch`); or see
         `connecting`.
     """
     _require_no_order(config)
@@ -121,7 +121,7 @@ def serve(cluster: Cluster, config: TrainerSections, is_done: Callable[[], bool]
     assert server.target
     (address,) = cluster.jobs["chief"]
     grace = config.train.grace_seconds
-    lookout = Lookout("the coordinator (chief 0)", address, time.monotonic(), grace)
+    lookout = TaskWatch("the coordinator (chief 0)", address, time.monotonic(), grace)
     while not is_done():
         lookout.note(answers(address), time.monotonic())
         time.sleep(LOOK_SECONDS)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from trainer.config.sections import TrainerSections
 from trainer.distributed.cluster import Cluster
-from trainer.distributed.parameter_servers import Served
-from trainer.distributed.synchronous import Alone, Mirrored
+from trainer.distributed.parameter_servers import OnParameterServers
+from trainer.distributed.synchronous import Mirrored, SingleProcess
 
 
-def distribute(cluster: Cluster | None, config: TrainerSections) -> Alone:
+def distribute(cluster: Cluster | None, config: TrainerSections) -> SingleProcess:
     """How this process takes part in the training.
 
     Args:
@@ -19,5 +19,5 @@ def distribute(cluster: Cluster | None, config: TrainerSections) -> Alone:
       LongtailError: the configuration does not fit the cluster.
     """
     if cluster is None:
-        return Alone()
-    return (Served if cluster.has_servers else Mirrored)(cluster, config)
+        return SingleProcess()
+    return (OnParameterServers if cluster.has_servers else Mirrored)(cluster, config)

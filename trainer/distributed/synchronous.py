@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from preprocessing.base.errors import LongtailFailure
-from trainer.base.keras_gate import keras, tf
+from trainer.base.keras2 import keras, tf
 from trainer.config.sections import TrainerSections
 from trainer.data.input_fn import Part, TrainingData
 from trainer.distributed.cluster import Cluster, require_divisible
-from trainer.distributed.lookout import listening, wait_for_all
+from trainer.distributed.task_watch import listening, wait_for_all
 from trainer.towers.recall_model import RecallModel
 
 GONE = (
@@ -43,7 +43,7 @@ class Span(NamedTuple):
     steps: int
 
 
-class Alone:
+class SingleProcess:
     """One process: no strategy, nobody to agree with."""
 
     is_chief = True
@@ -81,7 +81,7 @@ class Alone:
         yield
 
 
-class Mirrored(Alone):
+class Mirrored(SingleProcess):
     """Workers with a copy of the model each; gradients are added up before every step.
 
     `train.batch_size` is that of all of them together, so that a configuration means the same on

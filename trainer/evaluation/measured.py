@@ -44,7 +44,7 @@ class Clock:
         return {part: round(seconds, 2) for part, seconds in self._seconds.items()}
 
 
-def judge(
+def measure_split(
     split: QuerySplit,
     rankers: Sequence[Ranker],
     buckets: PopularityBuckets,

@@ -16,7 +16,7 @@ from trainer.data.examples_io import (
     pad,
     read_columns,
 )
-from trainer.evaluation.retrieval import Ragged
+from trainer.data.ragged import Ragged
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.functional.metrics import (
     Targets,
     hits,
@@ -31,24 +31,6 @@ _BLOCK = 32
 """Items whose best score stands for all of them in the first selection."""
 _SCORES_HELD = 1 << 26
 """Scores in memory at once, 256 MB: a larger catalogue is scored in slices, then merged."""
-
-
-class Ragged(NamedTuple):
-    """Lists of integers, one a user: list i is `values[row_splits[i]:row_splits[i + 1]]`."""
-
-    values: NDArray[Any]
-    row_splits: NDArray[Any]
-
-    def __len__(self) -> int:
-        """Number of lists, not of fields."""
-        return len(self.row_splits) - 1
-
-    def take(self, rows: NDArray[Any]) -> Ragged:
-        """The lists of the given rows, in their order."""
-        sizes = np.diff(self.row_splits)[rows]
-        splits = np.concatenate([[0], np.cumsum(sizes)])
-        flat = np.arange(splits[-1]) + np.repeat(self.row_splits[rows] - splits[:-1], sizes)
-        return Ragged(self.values[flat], splits)
 
 
 def item_embeddings(

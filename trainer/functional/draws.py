@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 
 
 def uniform_rows(num_items: int, m: int, seed: tf.Tensor) -> tf.Tensor:

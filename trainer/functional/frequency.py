@@ -13,10 +13,9 @@ Source: Yi et al., RecSys 2019, section 4, algorithms 2 (one hash) and 3 (severa
 
 from __future__ import annotations
 
-from trainer.base.keras_gate import tf
+import numpy as np
 
-MAX_BUCKETS = 2**31
-"""Buckets of one hash: the upper 32 bits of a hash times their number must fit into 64 bits."""
+from trainer.base.keras2 import tf
 
 # SplitMix64 (Steele et al., OOPSLA 2014): hash i is output i of the generator seeded with the row,
 # less its last step, which mixes the lower half alone. Multiply-shift would be cheaper, but is
@@ -46,12 +45,12 @@ def buckets(rows: tf.Tensor, num_buckets: int, num_hashes: int) -> tf.Tensor:
         )
     seeds = [_SEED_STEP * i % 2**64 for i in range(1, num_hashes + 1)]
     # By way of int64, so that -1 is the same item as int32 and as int64.
-    hashed = tf.cast(tf.cast(rows, tf.int64), tf.uint64) + tf.constant(seeds, tf.uint64)[:, None]
+    hashed = tf.cast(tf.cast(rows, tf.int64), tf.uint64) + _uint64(seeds)[:, None]
     for shift, factor in _ROUNDS:
         hashed = tf.bitwise.bitwise_xor(hashed, _shifted(hashed, shift))
-        hashed *= tf.constant(factor, tf.uint64)
+        hashed *= _uint64(factor)
     # The upper half as a fraction of 2^32, times H: no division.
-    scaled = _shifted(hashed, 32) * tf.constant(num_buckets, tf.uint64)
+    scaled = _shifted(hashed, 32) * _uint64(num_buckets)
     return tf.cast(_shifted(scaled, 32), tf.int64)
 
 
@@ -137,4 +136,9 @@ def log_probability_per_draw_exact(
 
 
 def _shifted(values: tf.Tensor, bits: int) -> tf.Tensor:
-    return tf.bitwise.right_shift(values, tf.constant(bits, tf.uint64))
+    return tf.bitwise.right_shift(values, _uint64(bits))
+
+
+def _uint64(values: int | list[int]) -> tf.Tensor:
+    # By way of NumPy: with NumPy 2, `tf.constant` rounds a list of such integers to float64, silently.
+    return tf.constant(np.array(values, np.uint64))

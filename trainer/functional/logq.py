@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 
 
 def correct(scores: tf.Tensor, log_q: tf.Tensor) -> tf.Tensor:

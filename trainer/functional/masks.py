@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 
 
 def accidental_hits(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.functional import masks
 
 # A table of 256 kB stays in the cache; of 2,048 candidates 1 in 30 shares a bucket with another.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.functional.pair_losses import Reduction, binary_cross_entropy
 
 

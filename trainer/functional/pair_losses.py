@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.functional.losses import sampled_softmax
 
 Reduction = Literal["mean", "none"]

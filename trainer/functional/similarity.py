@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 
 
 def l2_normalize(vectors: tf.Tensor, *, epsilon: float = 1e-12) -> tf.Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 
 from preprocessing.base.errors import LongtailError
 from preprocessing.features import FeatureList
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.config.loss import LossConfig, NegativesConfig
 from trainer.config.sections import SSLConfig, TrainerSections
 from trainer.data.item_table import ItemTable
@@ -49,9 +49,7 @@ def load_model(config: TrainerSections, data_dir: Path, model_dir: Path) -> Reca
     """
     prefix = Path(model_dir) / BEST_WEIGHTS
     if not prefix.with_name(prefix.name + ".index").is_file():
-        raise LongtailError(
-            f"expected trained weights in {prefix.parent}, found none: run train first"
-        )
+        raise LongtailError(f"there are no trained weights in {prefix.parent}: run train first")
     model = _new_model(_inference(config), data_dir)
     try:
         restored = model.weights_checkpoint().read(str(prefix))
@@ -100,7 +98,7 @@ def mutual_information(data_dir: Path, features: FeatureList) -> Any:
         loaded = json.loads(path.read_text())
     except FileNotFoundError as error:
         raise LongtailError(
-            f"expected {path}, found none: run preprocess (python -m preprocessing.run)"
+            f"{path} is missing: run preprocess (python -m preprocessing.run)"
         ) from error
     missing = sorted(set(features.maskable.names) - set(loaded["features"]))
     if missing:

@@ -15,9 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from preprocessing.base.errors import LongtailFailure
-from trainer.base.keras_gate import keras, tf
+from trainer.base.keras2 import keras, tf
 from trainer.config.sections import TrainConfig
-from trainer.distributed.synchronous import Alone
+from trainer.distributed.synchronous import SingleProcess
 from trainer.loop.run_state import RunState
 from trainer.loop.validation import Validation
 
@@ -67,7 +67,7 @@ class ValidationRecall(keras.callbacks.Callback):
         train: TrainConfig,
         steps_per_epoch: int,
         console: Console,
-        distribution: Alone,
+        distribution: SingleProcess,
     ) -> None:
         """Prepares the callback; `steps_per_epoch` is that of the data, for the records."""
         super().__init__()

@@ -13,7 +13,7 @@ from preprocessing.base.artifacts import read_manifest
 from preprocessing.base.errors import LongtailError
 from preprocessing.features import Feature, Kind, Side
 from preprocessing.finished import is_of
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.config.loss import LossConfig, PriorConfig
 from trainer.config.sections import TowerConfig, TrainerSections
 from trainer.data.vocabulary import PADDING, Rows, open_transform
@@ -52,8 +52,8 @@ class Previous:
         data, model = read_manifest(data_dir), read_manifest(model_dir)
         if data is None or model is None:
             raise LongtailError(
-                f"train.continue_from: expected a finished run in {work_dir}, received none with "
-                f"{data_dir if data is None else model_dir}/manifest.json; name the work_dir of "
+                f"train.continue_from: {work_dir} is no finished run, since "
+                f"{data_dir if data is None else model_dir}/manifest.json is missing: name the work_dir of "
                 "an earlier run"
             )
         if not is_of(model, data):
@@ -158,8 +158,8 @@ def _restored(config: TrainerSections, previous: Previous) -> tuple[RecallModel,
     newest = tf.train.latest_checkpoint(str(previous.model_dir / "checkpoints"))
     if newest is None:
         raise LongtailError(
-            f"train.continue_from: expected checkpoints in {previous.model_dir}, which hold the "
-            "optimizer's state, received none; keep them, or train from scratch"
+            f"train.continue_from: the checkpoints in {previous.model_dir} are missing, which hold the "
+            "optimizer's state: keep them, or train from scratch"
         )
     try:
         _restore(tf.train.Checkpoint(optimizer=old.optimizer), newest)

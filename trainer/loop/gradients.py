@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from trainer.base import replicas
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 
 Gradient: TypeAlias = tf.Tensor | tf.IndexedSlices | None
 

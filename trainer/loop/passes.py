@@ -12,7 +12,7 @@ from rich.console import Console
 from trainer.config.sections import TrainerSections
 from trainer.data.input_fn import TrainingData
 from trainer.data.new_events import NewEvents
-from trainer.distributed.synchronous import Alone
+from trainer.distributed.synchronous import SingleProcess
 from trainer.loop.build import build_model
 from trainer.loop.continuation import Previous, carried_over
 from trainer.towers.recall_model import RecallModel
@@ -42,7 +42,7 @@ class Passes:
         config: TrainerSections,
         data_dir: Path,
         previous: Previous | None,
-        distribution: Alone,
+        distribution: SingleProcess,
         console: Console,
     ) -> Passes:
         """Decides; within the scope of the distribution.
@@ -72,7 +72,7 @@ class Passes:
         config: TrainerSections,
         data_dir: Path,
         previous: Previous,
-        distribution: Alone,
+        distribution: SingleProcess,
         console: Console,
     ) -> Passes:
         """The new events, yesterday's model, and what became of the rows of its tables.

@@ -20,7 +20,7 @@ from preprocessing.base.artifacts import (
     write_text_atomically,
 )
 from preprocessing.base.errors import LongtailError
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.loop.build import BEST_WEIGHTS
 from trainer.towers.recall_model import RecallModel
 

@@ -1,13 +1,13 @@
-"""What a batch is before its loss: scores and masks of the candidates, or all pairs at once.
+"""What a batch is before its loss by row: scores and masks of the candidates.
 
 As `task_sources`, not converted by AutoGraph.
 """
 
 from __future__ import annotations
 
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.config.loss import LossConfig
-from trainer.functional import masks, pair_losses, similarity
+from trainer.functional import masks, similarity
 from trainer.negatives.sources import Candidates
 
 
@@ -58,40 +58,6 @@ def refused(
         return None
     own = tf.einsum("bd,brd->br", queries / settings.temperature, items)
     return masks.apply_mask(own, tf.logical_not(is_refused))
-
-
-@tf.autograph.experimental.do_not_convert
-def gramian(
-    queries: tf.Tensor, drawn: Candidates, weights: tf.Tensor | None, settings: LossConfig
-) -> tf.Tensor:
-    """The gramian loss over the candidates that are considered: a scalar.
-
-    Raises:
-      ValueError: `drawn.is_negative` differs by row.
-    """
-    candidates, log_q = drawn.items, None if settings.log_q == "none" else drawn.log_q
-    scaled = queries / settings.temperature
-    positives = tf.reduce_sum(scaled * candidates[: tf.shape(queries)[0]], axis=1)
-    if drawn.share is not None:
-        candidates = similarity.learning_by(candidates, drawn.share)
-    if drawn.remembered is not None:
-        candidates = tf.concat([candidates, tf.stop_gradient(drawn.remembered)], axis=0)
-    if (considered := drawn.is_negative) is not None:
-        if considered.shape.rank != 1:
-            raise ValueError(
-                "score_mask: expected one value per candidate [C] for loss kind 'gramian', "
-                f"received shape {considered.shape}"
-            )
-        candidates = tf.boolean_mask(candidates, considered)
-        log_q = None if log_q is None else tf.boolean_mask(log_q, considered)
-    return pair_losses.gramian(
-        scaled,
-        candidates,
-        positives,
-        log_q,
-        weight=settings.gramian_weight,
-        sample_weights=weights,
-    )
 
 
 def _count(mask: tf.Tensor) -> tf.Tensor:

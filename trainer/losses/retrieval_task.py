@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from preprocessing.base.errors import LongtailError
-from trainer.base.keras_gate import keras, tf, tfrs
+from trainer.base.keras2 import keras, tf, tfrs
 from trainer.config.loss import LossConfig, MemoryConfig
 from trainer.losses import batch_parts
-from trainer.losses.score_losses import Scored, loss_of
+from trainer.losses.gramian import Pairs
+from trainer.losses.registry import LOSSES
+from trainer.losses.scored import Scored
 from trainer.losses.task_sources import TaskSources
 from trainer.negatives.build import bank_of, for_task, memory_of
 from trainer.negatives.sources import Candidates, NegativeSources
@@ -89,9 +91,11 @@ class RetrievalTask(tfrs.tasks.Retrieval):
         if loss is not None and settings:
             raise LongtailError(f"loss: expected None beside its fields {sorted(settings)}")
         of_loss = loss if isinstance(loss, LossConfig) else LossConfig(**(loss or settings))
-        if of_loss.log_q == "corrected" and hardest:
+        known = LOSSES[of_loss.kind]
+        if hardest and of_loss.log_q not in known.hardest:
             raise LongtailError(
-                f"hardest: expected None with log_q 'corrected', received {hardest}"
+                f"hardest: expected None with loss kind '{of_loss.kind}' and log_q "
+                f"'{of_loss.log_q}', received {hardest}"
             )
         super().__init__(
             metrics=metrics,
@@ -102,6 +106,8 @@ class RetrievalTask(tfrs.tasks.Retrieval):
             name=name,
         )
         self._settings, self._hardest, self._seed = of_loss, hardest, seed
+        self._loss = known
+        self._function = tf.autograph.experimental.do_not_convert(known.function)
         self._item_counts, self._num_items, self._batch_size = item_counts, num_items, batch_size
         self._uniform, self._memory = uniform, memory_of(memory)
         made = for_task(
@@ -123,9 +129,9 @@ class RetrievalTask(tfrs.tasks.Retrieval):
             self._sources = TaskSources(negatives, None)
         self.log_z: tf.Variable | None = None
         """Normaliser of noise-contrastive estimation, learned; None with any other loss."""
-        if (of_loss.kind, of_loss.log_q) == ("bce", "standard"):
-            known = num_items or (1 if item_counts is None else np.size(item_counts) - 1)
-            at_equal_scores = keras.initializers.Constant(math.log(known))
+        if of_loss.log_q in known.learns_log_z:
+            size = num_items or (1 if item_counts is None else np.size(item_counts) - 1)
+            at_equal_scores = keras.initializers.Constant(math.log(size))
             self.log_z = self.add_weight(name="log_z", shape=[], initializer=at_equal_scores)
 
     def build(self, input_shape: Any) -> None:
@@ -205,19 +211,25 @@ class RetrievalTask(tfrs.tasks.Retrieval):
             drawn = sources.join(given, num_queries, training, step, seed)
         self._require(settings.log_q != "none", "candidate_log_q", drawn.log_q)
         known = known_mask(drawn.rows) if callable(known_mask) else known_mask
+        log_q = drawn.log_q if settings.log_q != "none" else None
         scores: tf.Tensor | None = None
-        if settings.kind == "gramian":
+        if not self._loss.by_row:
             if known is not None:
-                raise ValueError("known_mask: expected None for loss kind 'gramian', received one")
-            loss = batch_parts.gramian(query_embeddings, drawn, sample_weight, settings)
+                raise ValueError(
+                    f"known_mask: expected None for loss kind '{settings.kind}', received one"
+                )
+            pairs = Pairs(
+                query_embeddings, drawn.items, log_q, sample_weight, drawn.is_negative,
+                drawn.remembered, drawn.share,
+            )  # fmt: skip
+            loss = self._function(pairs, settings)
         else:
-            hits = settings.remove_accidental_hits
-            self._require(hits, "candidate_ids", drawn.rows)
-            self._require(settings.kind == "bsl", "groups", groups)
+            self._require(settings.remove_accidental_hits, "candidate_ids", drawn.rows)
+            self._require(self._loss.needs_groups, "groups", groups)
             scores, columns, draws = batch_parts.scored(query_embeddings, drawn, known, settings)
             scored = Scored(
                 scores,
-                drawn.log_q if settings.log_q != "none" else None,
+                log_q,
                 columns,
                 draws,
                 batch_parts.refused(query_embeddings, refused_embeddings, refused_mask, settings),
@@ -225,7 +237,8 @@ class RetrievalTask(tfrs.tasks.Retrieval):
                 groups,
                 self.log_z,
             )
-            loss, scores = loss_of(scored, settings, self._hardest), scored.with_refused()
+            loss = self._function(scored, settings, self._hardest)
+            scores = scored.with_refused()
         if sources is not None and training:
             sources.learn(given, num_queries)
         positive_ids = None if candidate_ids is None else candidate_ids[:num_queries]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from trainer.base import replicas
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.negatives.sources import Candidates, NegativeSources
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.data.vocabulary import Rows
 from trainer.functional import frequency
 from trainer.negatives.frequency import FrequencyEstimator

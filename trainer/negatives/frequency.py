@@ -5,7 +5,8 @@ from __future__ import annotations
 from numbers import Integral
 
 from preprocessing.base.errors import LongtailError
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
+from trainer.base.limits import MAX_BUCKETS
 from trainer.base.variable_rows import read_rows, write_rows
 from trainer.functional import frequency
 
@@ -44,7 +45,7 @@ class FrequencyEstimator(tf.Module):
         initial_interval: float = 100.0,
     ) -> None:
         super().__init__(name="frequency_estimator")
-        most = frequency.MAX_BUCKETS
+        most = MAX_BUCKETS
         holds = _whole(buckets, most)
         _expect(
             holds, "buckets", f"a whole number from 1 to {most}", buckets, "some times the items"

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from preprocessing.base.errors import LongtailError
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.functional.mining import known_positive_mask
 
 
@@ -23,7 +23,7 @@ class KnownItems:
         """
         path = Path(data_dir) / "user_items.parquet"
         if not path.is_file():
-            raise LongtailError(f"expected {path}, found none: run preprocess again")
+            raise LongtailError(f"{path} is missing: run preprocess again")
         pairs = pq.read_table(path, columns=["user", "item"])
         users, items = (pairs[name].to_numpy() for name in ("user", "item"))
         order = np.argsort(users, kind="stable")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.base.variable_rows import read_rows, write_rows
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from numpy.typing import NDArray
 
 from trainer.base import replicas
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.data.item_column import ItemColumn
 from trainer.functional.draws import uniform_rows
 from trainer.functional.logq import log_probability_per_draw, mixture_log_q
@@ -173,8 +173,8 @@ class NegativeSources(tf.Module):
         if self.momentum_tower is not None:
             assert self._gather is not None
             features = self._gather(rows)
-            taste = self.momentum_tower.embed(features)
-            items = tf.concat([taste, items[:, tf.shape(taste)[1] :]], axis=1)
+            preference = self.momentum_tower.embed(features)
+            items = tf.concat([preference, items[:, tf.shape(preference)[1] :]], axis=1)
         items, rows = replicas.in_order(tf.stop_gradient(items)), replicas.in_order(rows)
         if self.momentum_tower is not None and self._gather is not None:
             self.momentum_tower.follow(features if replicas.number() == 1 else self._gather(rows))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from preprocessing.base.errors import LongtailError
 from trainer.base import replicas
-from trainer.base.keras_gate import keras, tf
+from trainer.base.keras2 import keras, tf
 from trainer.functional import losses, masks
 
 Augmentation = Literal["random_mask", "value_dropout", "complementary", "correlated"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from preprocessing.features import Feature, FeatureList, Kind
-from trainer.base.keras_gate import keras, tf
+from trainer.base.keras2 import keras, tf
 from trainer.base.variable_rows import read_rows
 from trainer.functional import masks
 from trainer.towers.pooling import weighted_mean

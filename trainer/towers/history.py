@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from preprocessing.features import Feature
-from trainer.base.keras_gate import keras, tf
+from trainer.base.keras2 import keras, tf
 from trainer.data.item_column import ItemColumn
 from trainer.towers.embeddings import FeatureEmbeddings
 from trainer.towers.pooling import weighted_mean

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 
 
 def weighted_mean(vectors: tf.Tensor, positions: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.data.item_column import ItemColumn
 from trainer.data.item_table import ItemTable
 from trainer.functional import popularity
@@ -14,12 +14,12 @@ COORDINATE = "log_popularity"
 """Beside the features of served items: their popularity coordinate."""
 
 
-class Popularity:
+class PopularityCoordinate:
     """Appends tau log P to item vectors, so that <query, item> / tau = cos / tau + beta log P.
 
     The inner product stays one, so that every index serves it unchanged. The weight beta is learned
     by the query tower (`towers.popularity`: with logQ in training the sampled softmax then sees
-    cos / tau + (beta - 1) log P, and taste is learnt apart from popularity), or set for serving
+    cos / tau + (beta - 1) log P, and preference is learnt apart from popularity), or set for serving
     alone (`prior.beta`).
     """
 
@@ -48,7 +48,7 @@ class Popularity:
         """Takes `[N + 1]` counts of the targets that batches are drawn from; before the first step.
 
         With other counts than those of the sampling probabilities, the towers would learn the
-        difference of two distributions as taste.
+        difference of two distributions as preference.
         """
         self._trained = ItemColumn(self._temperature * popularity.trained(counts))
 

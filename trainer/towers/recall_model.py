@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from trainer.base import replicas
-from trainer.base.keras_gate import tf, tfrs
+from trainer.base.keras2 import tf, tfrs
 from trainer.config.sections import TrainerSections
 from trainer.data.item_table import ItemTable
 from trainer.losses.retrieval_task import RetrievalTask
@@ -17,7 +17,7 @@ from trainer.negatives.build import configured
 from trainer.negatives.known_items import KnownItems
 from trainer.negatives.momentum import MomentumTower
 from trainer.ssl.task import SelfSupervisedTask
-from trainer.towers.popularity_coordinate import COORDINATE, Popularity
+from trainer.towers.popularity_coordinate import COORDINATE, PopularityCoordinate
 from trainer.towers.towers import ItemTower, QueryTower
 
 Features = Mapping[str, tf.Tensor]
@@ -51,8 +51,8 @@ class RecallModel(tfrs.Model):
         """
         super().__init__(name="recall")
         features = config.feature_list
-        self.taste_dim = int(config.towers.dim)
-        self.dim = self.taste_dim + bool(config.towers.popularity or config.prior)
+        self.preference_dim = int(config.towers.dim)
+        self.dim = self.preference_dim + bool(config.towers.popularity or config.prior)
         self._seed, self._reward_weights = config.seed, config.data.reward_weights
         self._item_table = item_table
         self.item_tower = ItemTower(features, sizes, config.towers, seed=config.seed)
@@ -64,7 +64,7 @@ class RecallModel(tfrs.Model):
         self._popularity, self._learns_popularity = None, bool(config.towers.popularity)
         if config.towers.popularity or config.prior:
             learned = config.towers.popularity
-            self._popularity = Popularity(
+            self._popularity = PopularityCoordinate(
                 learned.strength if learned else 1.0,
                 config.pseudo_events,
                 config.loss.temperature,
@@ -100,7 +100,7 @@ class RecallModel(tfrs.Model):
         # All variables exist from here on, so that they can be restored before the first step.
         self.item_tower.create_projection()
         self.query_tower.create_projection()
-        trained_dim = self.taste_dim + self._learns_popularity
+        trained_dim = self.preference_dim + self._learns_popularity
         self.negatives = configured(
             config, item_table, trained_dim, self._momentum_tower(config, sizes)
         )
@@ -219,10 +219,10 @@ class RecallModel(tfrs.Model):
         queries = self.query_tower(batch)
         if self._popularity is None:
             return queries
-        taste, learned = queries[:, : self.taste_dim], queries[:, self.taste_dim :]
+        preference, learned = queries[:, : self.preference_dim], queries[:, self.preference_dim :]
         if not self._learns_popularity:
-            learned = tf.zeros([tf.shape(taste)[0], 1])
-        return tf.concat([taste, learned + self.prior_beta], axis=1)
+            learned = tf.zeros([tf.shape(preference)[0], 1])
+        return tf.concat([preference, learned + self.prior_beta], axis=1)
 
     def _with_popularity(self, items: tf.Tensor, batch: Features) -> tf.Tensor:
         """Items as they are served; one of unknown popularity counts as one without events."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from preprocessing.features import FeatureList
-from trainer.base.keras_gate import keras, tf
+from trainer.base.keras2 import keras, tf
 from trainer.config.sections import TowerConfig
 from trainer.data.item_table import ItemTable
 from trainer.functional.similarity import l2_normalize
@@ -77,9 +77,7 @@ class _Tower(keras.layers.Layer):
         if not training or not (self._dropout or self._unknown_rate):
             return None, None
         if seed is None:
-            raise ValueError(
-                f"{self.name}: expected a seed [2] for what is drawn in training, received None"
-            )
+            raise ValueError(f"{self.name}: the seed [2] is missing, by which training draws")
         return tuple(tf.unstack(tf.random.experimental.stateless_split(seed, 2)))
 
 
@@ -198,11 +196,11 @@ class QueryTower(_Tower):
             rate = self._unknown_rate if training else 0.0
             parts += [mean(histories, rate, of_keys) for mean in self._histories]
         inputs = tf.concat(parts, axis=1)
-        taste = self._project(inputs, training, of_values)
+        preference = self._project(inputs, training, of_values)
         return (
-            taste
+            preference
             if self._popularity is None
-            else tf.concat([taste, self._popularity(inputs)], axis=1)
+            else tf.concat([preference, self._popularity(inputs)], axis=1)
         )
 
     def create_projection(self) -> None:

@@ -25,7 +25,9 @@ def test_everything_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     write_data(paths.data)
     counted = {"counts": {"rows": 1_000, "examples": {"train": 960}}, "rejected": {"no time": 40}}
     write_manifest(paths.data, "synthetic", counted)
-    inspect(config, paths, Console(width=160))
+    result, page = inspect(config, paths, Console(quiet=True))
+    assert result == {"counts": counted["counts"], "anomalies": []}
+    Console(width=160).print(page)
     lines = capsys.readouterr().out.splitlines()
 
     def line(start: str) -> list[str]:

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from pipelines.rollout.gates import Check, GatesConfig, check, is_blessed, refused
+from pipelines.rollout.gates import Check, GatesConfig, check, failed_checks, is_blessed
 from preprocessing.base.errors import LongtailError
 from tests.pipelines.evidence import blessed, evidence, per_query
 
-EXACT: dict[str, Any] = {"kind": "exact", "leaves": None}
+EXACT: dict[str, Any] = {"kind": "exact"}
 QUERIES = 100
 
 
@@ -55,7 +55,7 @@ def test_the_first_model_is_judged_by_itself() -> None:
     ]
     assert is_blessed(checks)
     low = check(evidence(finds(2, 0)), [], EXACT, GatesConfig(min_overall=0.1))
-    assert names(refused(low)) == ["recall@100/new overall"]
+    assert names(failed_checks(low)) == ["recall@100/new overall"]
     assert str(low[2]) == "recall@100/new overall: expected at least 0.1, received 0.06667"
 
 
@@ -63,23 +63,23 @@ def test_an_evaluation_on_nobody_passes_nothing() -> None:
     nobody = evidence(per_query({"head": {100: []}, "tail": {100: []}}))
     checks = check(nobody, [], EXACT, GatesConfig())
     assert not is_blessed(checks)
-    assert "queries with a target" in names(refused(checks))
+    assert "queries with a target" in names(failed_checks(checks))
     # Queries there are, but none with a target.
     idle = evidence(per_query({"head": {100: [0, 0]}}, targets=0))
-    assert "queries with a target" in names(refused(check(idle, [], EXACT, GatesConfig())))
+    assert "queries with a target" in names(failed_checks(check(idle, [], EXACT, GatesConfig())))
     assert not is_blessed([])
 
 
 def test_a_model_that_finds_nothing_is_refused_whatever_popularity_finds() -> None:
     gates = GatesConfig(min_over_popularity=None)
-    assert names(refused(check(evidence(finds(0, 0)), [], EXACT, gates))) == [
+    assert names(failed_checks(check(evidence(finds(0, 0)), [], EXACT, gates))) == [
         "recall@100/new overall"
     ]
 
 
 def test_embeddings_without_numbers_are_refused() -> None:
     checks = check(evidence(finds(3, 1), not_finite=64), [], EXACT, GatesConfig())
-    (found,) = refused(checks)
+    (found,) = failed_checks(checks)
     assert str(found) == ("values of embeddings that are no number: expected 0, received 64.00000")
 
 
@@ -87,7 +87,7 @@ def test_a_model_below_popularity_is_refused() -> None:
     # Ours: 1 and 3 hits in turn, popularity 3: differences -2/30 and 0, mean -1/30, standard
     # deviation 1/30 * sqrt(100/99), error 0.003350; two errors are 0.0067, less than 0.0333.
     checks = check(evidence(finds(2, 0, spread=1), finds(3, 0)), [], EXACT, GatesConfig())
-    (found,) = refused(checks)
+    (found,) = failed_checks(checks)
     assert found.name == "recall@100/new overall less popularity"
     assert found.received == pytest.approx(-1 / 30)
     assert found.expected == "at least -0.00670: 0 less 2 standard errors of 0.00335"
@@ -128,7 +128,7 @@ def test_differences_are_paired_by_query() -> None:
     gates = GatesConfig(max_drop_tail=None)
     # Recall 0.2 before, 0.16667 now: a sixth less, more than a tenth.
     checks = check(evidence(after), [blessed(evidence(before))], EXACT, gates)
-    assert names(refused(checks)) == ["recall@100/new overall against the blessed model"]
+    assert names(failed_checks(checks)) == ["recall@100/new overall against the blessed model"]
 
 
 def test_only_common_queries_are_compared_in_any_order() -> None:
@@ -146,7 +146,7 @@ def test_models_without_a_common_query_cannot_be_told_to_be_alike() -> None:
     checks = check(
         evidence(ours), [blessed(evidence(theirs))], EXACT, GatesConfig(max_drop_tail=None)
     )
-    assert [(c.name, c.received) for c in refused(checks)] == [
+    assert [(c.name, c.received) for c in failed_checks(checks)] == [
         ("recall@100/new overall against the blessed model", None)
     ]
 
@@ -155,7 +155,7 @@ def test_losing_the_tail_is_refused_whatever_the_head_does() -> None:
     # 3 hits a query in the tail before, 1 now: a third, less than half; 400 hits of both.
     before, after = evidence(finds(3, 3)), evidence(finds(9, 1))
     checks = check(after, [blessed(before)], EXACT, GatesConfig())
-    assert names(refused(checks)) == ["recall@100/new tail against the blessed model"]
+    assert names(failed_checks(checks)) == ["recall@100/new tail against the blessed model"]
 
 
 def test_the_demo_s_tail_is_measured_where_it_is_hit_often_enough() -> None:
@@ -175,7 +175,7 @@ def test_the_demo_s_tail_is_measured_where_it_is_hit_often_enough() -> None:
     before = blessed(model(30, 400))
     # At 100: half of 30 hits and two errors of a difference of 30 are less than none. Any model passed.
     checks = check(model(0, 0), [before], EXACT, GatesConfig())
-    (found,) = refused(checks)
+    (found,) = failed_checks(checks)
     assert found.name == (
         "recall@1000/new tail against the blessed model (instead of the tail at 100, hit 30 times)"
     )
@@ -196,7 +196,7 @@ def test_a_wider_bucket_takes_over_where_no_list_is_long_enough() -> None:
     lost = evidence(per_query({**hits, "torso": {10: [1] * 5}}), enough=60, ks=(10,))
     # Tail: 10 hits of both; with the torso 45 and 10 make 55, still fewer than 60, and told.
     checks = check(lost, [blessed(before)], EXACT, GatesConfig(max_drop_overall=None))
-    (found,) = refused(checks)
+    (found,) = failed_checks(checks)
     assert found.name == (
         "recall@10/new torso and tail against the blessed model (55 hits of both, fewer than 60)"
     )
@@ -222,7 +222,7 @@ def test_a_loss_that_is_all_chance_would_allow_still_has_to_leave_something() ->
     before = evidence(per_query(hits, targets=12), ks=(10,))
     after = evidence(per_query({**hits, "tail": {10: [0] * 4}}, targets=12), ks=(10,))
     checks = check(after, [blessed(before)], EXACT, GatesConfig(max_drop_overall=None))
-    assert [c.name.split(" (")[0] for c in refused(checks)] == [
+    assert [c.name.split(" (")[0] for c in failed_checks(checks)] == [
         "recall@10/new torso and tail against the blessed model"
     ]
 
@@ -235,7 +235,9 @@ def test_losses_do_not_add_up_from_day_to_day() -> None:
     assert is_blessed(check(today, [blessed(yesterday)], EXACT, gates))
     late = blessed(best, "version 3, the best of late", ("overall",))
     checks = check(today, [blessed(yesterday), late], EXACT, gates)
-    assert names(refused(checks)) == ["recall@100/new overall against version 3, the best of late"]
+    assert names(failed_checks(checks)) == [
+        "recall@100/new overall against version 3, the best of late"
+    ]
     assert not [c for c in checks if "tail against version 3" in c.name]
 
 
@@ -247,7 +249,9 @@ def test_relative_checks_can_be_left_out() -> None:
 
 def test_a_tail_that_is_asked_for_has_to_be_there() -> None:
     gates = GatesConfig(min_tail=0.001)
-    assert names(refused(check(evidence(finds(1, 0)), [], EXACT, gates))) == ["recall@100/new tail"]
+    assert names(failed_checks(check(evidence(finds(1, 0)), [], EXACT, gates))) == [
+        "recall@100/new tail"
+    ]
     assert is_blessed(check(evidence(finds(1, 1)), [], EXACT, gates))
 
 
@@ -257,7 +261,7 @@ def test_nan_passes_nothing() -> None:
     cells["overall"]["recall@100"], cells["tail"]["recall@100"] = float("nan"), float("inf")
     for gates in (GatesConfig(min_tail=0.01), GatesConfig(min_overall=0.01, min_tail=0.01)):
         checks = check(candidate, [], EXACT, gates)
-        assert names(refused(checks)) == ["recall@100/new overall", "recall@100/new tail"]
+        assert names(failed_checks(checks)) == ["recall@100/new overall", "recall@100/new tail"]
         assert json.dumps([each.as_json() for each in checks], allow_nan=False)
 
 

@@ -72,6 +72,27 @@ def test_the_compiled_pipeline_is_the_golden_one(loaded: tuple[RunConfig, Paths]
     assert "DataGate" in tasks["Trainer"]["dependentTasks"]
 
 
+@pytest.mark.parametrize(
+    ("settings", "given"),
+    [
+        ({}, []),
+        (
+            {"beam_options": ["--direct_num_workers=2"]},
+            ["--runner=DirectRunner", "--direct_num_workers=2"],
+        ),
+        ({"runner": "FlinkRunner"}, ["--runner=FlinkRunner"]),
+    ],
+)
+def test_components_are_given_options_of_beam_only_where_it_needs_some(
+    loaded: tuple[RunConfig, Paths], settings: dict[str, Any], given: list[str]
+) -> None:
+    from pipelines.tfx.pipeline import beam_arguments
+
+    config, _ = loaded
+    preprocess = config.preprocess.model_copy(update=settings)
+    assert beam_arguments(config.model_copy(update={"preprocess": preprocess})) == given
+
+
 def test_a_continued_training_asks_for_the_blessed_model(loaded: tuple[RunConfig, Paths]) -> None:
     from pipelines.tfx.vertex import compile_pipeline
 

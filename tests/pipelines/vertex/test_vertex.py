@@ -188,7 +188,7 @@ def test_a_dry_run_prints_the_request_and_asks_nobody(
 @pytest.mark.parametrize(
     ("vertex", "changes", "objects", "options", "message"),
     [
-        (None, {}, None, {}, "expected the section 'vertex' with project, region"),
+        (None, {}, None, {}, "the section 'vertex' is missing, with project, region"),
         (VERTEX, {"work_dir": "runs/shop"}, None, {}, "work_dir: expected gs://BUCKET"),
         (VERTEX, {}, {}, {}, "expected finished data .*/data/manifest.json.*longtail preproc"),
         (

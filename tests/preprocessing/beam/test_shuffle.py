@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from preprocessing.beam import shuffle
-from preprocessing.beam.shuffle import PartitionWriter, Piece, read_pieces
+from preprocessing.beam.shuffle import PartitionFile, PartitionWriter, read_pieces
 
 BATCHES, ROWS = 9, 40
 
@@ -30,7 +30,7 @@ def test_each_partition_has_its_rows_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, partitions: int, waiting: int
 ) -> None:
     monkeypatch.setattr(shuffle, "_WAITING_ROWS", waiting)
-    pieces: dict[int, list[Piece]] = {}
+    pieces: dict[int, list[PartitionFile]] = {}
     for ordinal in (1, 0):  # units end in any order
         with PartitionWriter(str(tmp_path), partitions, ordinal) as writer:
             for number in range(BATCHES):

@@ -206,3 +206,92 @@ def test_every_type_is_read_or_refused_in_every_role(column: pa.Array) -> None:
                 assert f"log.parquet: column '{role}' is of type " in error
             else:
                 assert len(done["user"]) + sum(outcomes.rejected.values()) == 2
+
+
+EVENTS: dict[str, Any] = {
+    "columns": {"user": "user", "item": "item", "timestamp": "at", "event": "channel"},
+    "events": {"view": 0.25, "cart": 0, "purchase": 1},
+}
+
+
+def test_kinds_of_events_are_rewards_and_others_are_set_aside_by_name() -> None:
+    """A search has no item and no time, and is no error; a row without a kind is one."""
+    config = make_config_of_events()
+    channel = pa.array(["view", " purchase ", "cart", "search", None, "View", "search"])
+    columns = {
+        "channel": channel,
+        "item": pa.array(["1", "1", "1", None, "1", "1", "1"]),
+        "at": pa.array([DAY, DAY, DAY, None, DAY, DAY, DAY]),
+    }
+    done, outcomes = ingested(columns, config)
+    assert done["reward"] == [0.25, 1.0]
+    assert outcomes.set_aside == {
+        "event 'search', which data.events does not list": 2,
+        "event 'View', which data.events does not list": 1,
+        "event 'cart' of weight 0": 1,
+    }
+    assert outcomes.rejected == {"missing event": 1}
+    assert outcomes.entries("rejected")[0]["row"] == 5
+    assert outcomes.rows == 7
+
+
+def make_config_of_events(**data: Any) -> DataSections:
+    document = make_config().model_dump(mode="json")
+    document["data"] |= {**EVENTS, "reward_weights": True, **data}
+    document["preprocess"]["split"] = {"method": "global_time"}
+    return parse_config(document, DataSections, "file.yaml")
+
+
+def test_kinds_of_events_may_be_numbers_and_refusals() -> None:
+    config = make_config_of_events(
+        events={1: 1.0, 2: 0, 9: -1}, refused={"at_most": -1}, reward_weights=True
+    )
+    done, outcomes = ingested({"channel": pa.array([1, 2, 9, 3])}, config)
+    assert (done["reward"], done["refused"]) == ([1.0, -1.0], [False, True])
+    assert sum(outcomes.set_aside.values()) == 2
+
+
+def test_another_column_may_tell_refusals_of_events() -> None:
+    config = make_config_of_events(refused={"column": "wait", "at_most": 0})
+    columns = {"channel": pa.array(["view", "cart", "view"]), "wait": pa.array([1.0, 0.0, 0.0])}
+    assert ingested(columns, config)[0]["refused"] == [False, True, True]
+
+
+def test_a_column_of_many_values_is_none_of_kinds() -> None:
+    names = pa.array([f"id-{at}" for at in range(1_001)])
+    with pytest.raises(
+        LongtailError, match=r"'channel' of data.columns.event holds more than 1,000"
+    ):
+        ingested({"channel": names}, make_config_of_events())
+
+
+def test_weights_of_events_weigh_where_nothing_else_is_said() -> None:
+    document = make_config().model_dump(mode="json")
+    document["preprocess"]["split"] = {"method": "global_time"}
+    del document["data"]["reward_weights"]
+    document["data"] |= EVENTS
+    assert parse_config(document, DataSections, "f").data.reward_weights
+    document["data"]["reward_weights"] = False
+    assert not parse_config(document, DataSections, "f").data.reward_weights
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"events": None}, "columns.event names column 'channel', which only data.events reads"),
+        ({"columns": {**EVENTS["columns"], "event": None}}, "the column that columns.event names"),
+        ({"columns": {**EVENTS["columns"], "reward": "stars"}}, "received both: leave one"),
+        ({"min_reward": 0.5}, "min_reward does not go with events"),
+        ({"events": {"view": 0}}, "at least one kind with a weight above 0"),
+        ({"events": {"view": 1, "hide": -1}}, r"weights of at least 0, received less for hide"),
+        ({"refused": {"at_most": -1}}, "holds for no weight of events"),
+        ({"refused": {"at_most": 1}}, "at least one kind with a weight above 0 that is no refusal"),
+        ({"refused": {"column": "channel", "at_most": 1}}, "expected a column of numbers"),
+        ({"events": {"a": 1, " a": 2}}, "a name for each kind of event, no two the same"),
+        ({"events": {"a": "much"}}, "number"),
+        ({"events": {}}, "at least 1"),
+    ],
+)
+def test_what_does_not_go_with_events_is_refused(data: dict[str, Any], words: str) -> None:
+    with pytest.raises(LongtailError, match=words):
+        make_config_of_events(**{"reward_weights": False, **data})

@@ -16,7 +16,8 @@ import pytest
 import tensorflow as tf
 
 from preprocessing.base.errors import LongtailError
-from preprocessing.config import _ENDINGS, TableConfig
+from preprocessing.config import TableConfig
+from preprocessing.sources.formats.registry import ENDINGS, format_of
 from preprocessing.sources.readers import plan, read_unit
 from preprocessing.sources.row_outcomes import LOG, RowOutcomes
 from preprocessing.sources.tfrecord_reader import write_examples
@@ -66,11 +67,18 @@ def write(path: Path) -> None:
         path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
         plain.unlink()
     else:
-        content = TEXT.replace(b",", b"\t") if ".tsv" in path.name else TEXT
+        tabs = TEXT.replace(b",", b"\t")
+        form = format_of(path.name)
+        if form == "jsonl":
+            content = b'{"b": 1, "a": "p"}\n{"a": "q", "b": null}\n{"a": "r", "b": 3}\n'
+        elif form == "recbole":
+            content = tabs.replace(b"b\tx\ta", b"b:float\tx:token_seq\ta:token")
+        else:
+            content = tabs if path.suffixes[0] in (".tsv", ".tab") else TEXT
         path.write_bytes(pack.get(path.suffix, bytes)(content))
 
 
-@pytest.mark.parametrize("ending", _ENDINGS)
+@pytest.mark.parametrize("ending", ENDINGS)
 def test_every_ending_that_is_offered_is_read(tmp_path: Path, ending: str) -> None:
     write(tmp_path / f"t{ending}")
     rows, outcomes = everything(TableConfig(path=str(tmp_path / f"t{ending}")))
@@ -138,7 +146,7 @@ def cut_off(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "ending", [e for e in _ENDINGS if e[:4] not in (".tsv", ".dat") and e != ".csv"]
+    "ending", [e for e in ENDINGS if e.startswith((".csv.", ".jsonl.", ".parquet", ".tfrecord"))]
 )
 def test_a_file_that_is_cut_off_is_named(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"t{ending}"

@@ -33,7 +33,8 @@ from tests.serving.recall_data import (
     recall_data,
     write_untrained,
 )
-from trainer.base.keras_gate import tf
+from tests.serving.stacks import needs_scann
+from trainer.base.keras2 import tf
 from trainer.evaluation.retrieval import item_embeddings
 from trainer.loop.build import load_model
 
@@ -115,6 +116,7 @@ def test_warmup_requests_are_real_and_answered(shop: RecallData, tmp_path: Path)
     Servable(str(version)).close()  # replays them
 
 
+@needs_scann
 @pytest.mark.parametrize(
     "leaves", [[], ["export.scann.leaves=8", "export.scann.leaves_to_search=8"]]
 )
@@ -138,7 +140,7 @@ def test_scann(shop: RecallData, tmp_path: Path, leaves: list[str]) -> None:
     assert not (answers[0]["item_ids"] == b"i1").any()
 
 
-@pytest.mark.parametrize("index", ["exact", "scann"])
+@pytest.mark.parametrize("index", ["exact", pytest.param("scann", marks=needs_scann)])
 def test_a_popularity_coordinate(shop: RecallData, tmp_path: Path, index: str) -> None:
     """The vectors are a column wider: it counts for queries, and not for what is similar."""
     config = shop.config("towers.popularity={strength: 1.0}", f"export.index={index}")
@@ -155,10 +157,10 @@ def test_a_popularity_coordinate(shop: RecallData, tmp_path: Path, index: str) -
     best = np.argsort(-(queries @ items[1:].T), axis=1, kind="stable")[:, 0] + 1
     assert found["item_ids"][:, 0].tolist() == model.item_table.ids[best].tolist()
     similar = servable.run("similar_items", {"item": np.array([["i3"]], object)})  # row 4
-    taste = items[:, : config.towers.dim]
-    alike = np.argsort(-(taste[1:] @ taste[4]), kind="stable")[1 : K + 1] + 1
+    preference = items[:, : config.towers.dim]
+    alike = np.argsort(-(preference[1:] @ preference[4]), kind="stable")[1 : K + 1] + 1
     assert similar["item_ids"][0].tolist() == model.item_table.ids[alike].tolist()
-    # embed_item gives what the index holds, and of a cold item the taste and no event's popularity.
+    # embed_item gives what the index holds, and of a cold item the preference and no event's popularity.
     sampled = read_items(shop.data)
     events = model.item_table.counts_events[sampled.rows]
     assert (events == 0).any()
@@ -194,7 +196,7 @@ def test_a_model_without_an_id_feature_is_asked_for_the_id(
 def test_item_vectors_that_are_not_the_rows_export_nothing(
     shop: RecallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, popular: bool
 ) -> None:
-    """The popularity of no item for all, as it was once; or the taste of one item of all."""
+    """The popularity of no item for all, as it was once; or the preference of one item of all."""
     config = shop.config("towers.popularity={strength: 1.0}")
     write_untrained(config, shop.data, tmp_path / "model")
     if popular:
@@ -211,7 +213,7 @@ def test_item_vectors_that_are_not_the_rows_export_nothing(
     assert entries(tmp_path / "export") == []
 
 
-@pytest.mark.parametrize("index", ["exact", "scann"])
+@pytest.mark.parametrize("index", ["exact", pytest.param("scann", marks=needs_scann)])
 def test_no_constant_of_the_graph_grows_with_the_catalogue(
     shop: RecallData, tmp_path: Path, index: str
 ) -> None:
@@ -237,6 +239,7 @@ def test_no_constant_of_the_graph_grows_with_the_catalogue(
     assert sorted(columns) == [[ITEMS + 1], [ITEMS + 1], [ITEMS + 1, 50], [ITEMS + 1, 50]]
 
 
+@needs_scann
 def test_too_low_a_recall_exports_nothing(shop: RecallData, tmp_path: Path) -> None:
     coarse = ["export.scann.leaves=30", "export.scann.leaves_to_search=1", "export.k=3"]
     with pytest.raises(

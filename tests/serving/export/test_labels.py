@@ -16,7 +16,7 @@ from preprocessing.base.errors import LongtailError, LongtailFailure
 from serving.export.folder import read_labels, withdrawn_versions
 from serving.export.labels import (
     MODELS_CONFIG,
-    Served,
+    ServedVersions,
     main,
     models_config,
     move_label,
@@ -54,7 +54,9 @@ def served(text: str) -> tuple[list[int], dict[str, int]]:
 
 
 def test_tf_serving_reads_the_rendered_config(export: Path) -> None:
-    text = models_config("m", Served([1, 2], {"stable": 1, "canary": 2}, {"old": 7}), "/models/m")
+    text = models_config(
+        "m", ServedVersions([1, 2], {"stable": 1, "canary": 2}, {"old": 7}), "/models/m"
+    )
     assert served(text) == ([1, 2], {"stable": 1, "canary": 2})
     assert "# label old is left out: version 7 is withdrawn" in text
     assert served((export / MODELS_CONFIG).read_text()) == ([2], {"stable": 2})
@@ -267,10 +269,10 @@ def test_where_everything_is_withdrawn_the_newest_answers(export: Path) -> None:
 def test_the_command_prints_it(export: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(export), "--base-path", "/mnt/m"]) == 0
     printed = capsys.readouterr().out
-    assert printed == models_config("m", Served([2], {"stable": 2}, {}), "/mnt/m")
+    assert printed == models_config("m", ServedVersions([2], {"stable": 2}, {}), "/mnt/m")
     (export / MODELS_CONFIG).write_text(printed)  # with a path of its own it is the user's
     with pytest.raises(LongtailError, match="expected none, or one that Longtail wrote"):
         move_label(export, "stable", 1)
     (export / "labels.json").unlink()
     assert main([str(export)]) == 2
-    assert "expected labels in labels.json, received none" in capsys.readouterr().err
+    assert "labels.json holds no label" in capsys.readouterr().err

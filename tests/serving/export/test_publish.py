@@ -17,7 +17,7 @@ import pytest
 from preprocessing.base.errors import LongtailError, LongtailFailure
 from serving.export import publish as publishing
 from serving.export.folder import read_description, read_labels, version_paths, withdrawn_versions
-from serving.export.labels import MODELS_CONFIG, Served, models_config, move_label
+from serving.export.labels import MODELS_CONFIG, ServedVersions, models_config, move_label
 from serving.export.publish import exclusive, publish, staging
 
 ROOT = Path(__file__).parents[3]
@@ -115,7 +115,7 @@ def test_no_label_and_no_withdrawal_is_lost(export: Path) -> None:
     assert withdrawn_versions(export) == {4}
     assert sorted(version_paths(export)) == list(range(1, 10))
     move_label(export, "l0", 2)
-    served = Served.of(export)
+    served = ServedVersions.of(export)
     assert served is not None
     assert served.versions == [2, 3, 9]
     text = (export / MODELS_CONFIG).read_text()

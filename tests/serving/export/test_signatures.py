@@ -20,7 +20,7 @@ from serving.request_limits import RequestLimits
 from serving.server.servable import Servable
 from serving.server.status import StatusError
 from tests.serving.recall_data import HISTORY, ITEMS, QUIET, K, RecallData, recall_data
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.data.vocabulary import open_transform
 from trainer.evaluation.queries import evaluation_queries
 from trainer.evaluation.retrieval import item_embeddings, query_embeddings, top_items
@@ -432,7 +432,7 @@ def test_ids_that_no_line_can_hold(key: bytes, tmp_path: Path) -> None:
         k=1,
         max_k=2,
         max_batch=64,
-        taste_dim=2,
+        preference_dim=2,
     )
     with pytest.raises(LongtailError, match="expected ids on one line"):
         RecallModule(parts, tmp_path)

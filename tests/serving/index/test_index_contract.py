@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from serving.index.exact import ExactIndex
 from serving.index.interface import Index
 from serving.index.scann import ScannIndex
 from serving.server.servable import Servable
-from trainer.base.keras_gate import tf
+from tests.serving.stacks import needs_scann
+from trainer.base.keras2 import tf
 
 LOWEST = -3.4028234663852886e38
 DIM = 16
@@ -35,7 +37,12 @@ INDEXES: dict[str, tuple[Callable[[], Index], float]] = {
 }
 
 
-@pytest.fixture(params=list(INDEXES))
+@pytest.fixture(
+    params=[
+        pytest.param(kind, marks=needs_scann if kind.startswith("scann") else ())
+        for kind in INDEXES
+    ]
+)
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -105,6 +112,7 @@ def test_a_large_k_gets_real_items_from_every_index(kind: str) -> None:
     assert (rows > 0).all()
 
 
+@needs_scann
 def test_scann_pads_what_the_searched_partitions_lack(monkeypatch: pytest.MonkeyPatch) -> None:
     """ScaNN itself answers index 0 with NaN, or fewer columns, where they hold fewer than k items."""
     monkeypatch.setattr(scann_index, "_SPARE_LEAVES", 0.0)  # one partition however large k is
@@ -309,19 +317,19 @@ def test_impossible_items_are_refused(kind: str, items: np.ndarray, message: str
         built(kind, items)
 
 
+@needs_scann
 def test_more_leaves_than_items_could_fill_are_refused() -> None:
     with pytest.raises(LongtailError, match="received 30 leaves for 50 items"):
         partitioned().build(table(50))
 
 
 def test_scann_missing_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
     monkeypatch.setitem(sys.modules, "scann.scann_ops.py", None)
-    with pytest.raises(LongtailError, match=r"pip install 'longtail\[scann\]'"):
+    with pytest.raises(LongtailError, match=r"needs ScaNN: .*'longtail\[scann\]'.* export.index"):
         ScannIndex(ScannConfig())
 
 
+@needs_scann
 def test_a_large_catalogue_is_partitioned_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scann_index, "BRUTE_FORCE_BELOW", 1000)
     small, large = ScannIndex(ScannConfig()), ScannIndex(ScannConfig())

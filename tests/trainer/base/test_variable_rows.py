@@ -15,7 +15,7 @@ import numpy as np
 from tests.trainer.synthetic import make_config
 from trainer.loop.build import build_model
 from trainer.data.input_fn import TrainingData
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.base.variable_rows import read_rows
 
 cpu = tf.config.list_physical_devices("CPU")[0]

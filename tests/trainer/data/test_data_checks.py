@@ -9,7 +9,7 @@ import pytest
 
 from preprocessing.base.artifacts import write_manifest
 from tests.trainer.synthetic import GROUPS
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.config.sections import TrainerSections
 from trainer.data.data_checks import check_data
 from trainer.data.readable_examples import UNKNOWN, sample

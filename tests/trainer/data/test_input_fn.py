@@ -14,13 +14,13 @@ import pytest
 from preprocessing.base.errors import LongtailError
 from preprocessing.sources import record_blocks
 from tests.trainer.synthetic import FEATURES, PER_USER, USERS, refused_by
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.config.sections import TrainerSections
 from trainer.data.example_blocks import ExampleBlocks
 from trainer.data.examples_io import example_files, pad, read_columns, training_spec
 from trainer.data.input_fn import TrainingData
+from trainer.data.ragged import Ragged
 from trainer.evaluation.queries import evaluation_queries
-from trainer.evaluation.retrieval import Ragged
 
 EXAMPLES = USERS * (PER_USER - 4)
 Configure = Callable[..., TrainerSections]
@@ -225,7 +225,7 @@ def test_examples_made_without_refusals_are_not_taken_for_empty_lists(
                 del example.features.feature["refused"]
                 writer.write(example.SerializeToString())
     TrainingData(data_copy, configure(train=train))
-    with pytest.raises(LongtailError, match=r"expected refused .* run preprocess again"):
+    with pytest.raises(LongtailError, match=r"refused is missing .* run preprocess again"):
         TrainingData(data_copy, configure(train=train, data=REFUSED))
 
 
@@ -267,7 +267,7 @@ def test_empty_training_set_is_explained(data_copy: Path, configure: Configure) 
     counts = pq.read_table(data_copy / "item_counts.parquet")
     zeros = counts.set_column(1, "examples", [np.zeros(counts.num_rows, np.int64)])
     pq.write_table(zeros, data_copy / "item_counts.parquet")
-    with pytest.raises(LongtailError, match=r"received none.*manifest\.json"):
+    with pytest.raises(LongtailError, match=r"no training example.*manifest\.json"):
         TrainingData(data_copy, configure())
 
 
@@ -295,5 +295,5 @@ def test_missing_split_names_the_remedy(tmp_path: Path, data_copy: Path) -> None
     for path in (data_copy / "examples" / "test").iterdir():
         path.unlink()
     (data_copy / "examples" / "test").rmdir()
-    with pytest.raises(LongtailError, match="examples/test, found none: run preprocess"):
+    with pytest.raises(LongtailError, match="examples/test: run preprocess"):
         evaluation_queries(data_copy, "test")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.trainer.synthetic import ITEMS
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.config.sections import TrainerSections
 from trainer.data.item_column import ItemColumn
 from trainer.loop.build import build_model

@@ -12,7 +12,7 @@ import pytest
 from preprocessing.base.errors import LongtailError
 from preprocessing.features import Feature, FeatureList, Kind, Side
 from tests.trainer.synthetic import ITEMS, UNSEEN, make_config
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.data.item_table import ItemTable
 
 FEATURES = make_config(Path()).feature_list

@@ -25,12 +25,12 @@ from tests.trainer.processes import (
     wait,
     wait_until,
 )
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.config.sections import TrainerSections
 from trainer.distributed.cluster import Cluster
-from trainer.distributed.lookout import answers
 from trainer.distributed.parameter_servers import serve
 from trainer.distributed.strategy import distribute
+from trainer.distributed.task_watch import answers
 from trainer.loop.build import load_model
 from trainer.loop.validation import Validation
 from trainer.task import training_fingerprint

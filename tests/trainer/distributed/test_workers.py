@@ -31,7 +31,7 @@ from tests.trainer.worker_steps import state_at_first, trained
 from trainer.config.sections import TrainerSections
 from trainer.distributed.cluster import Cluster
 from trainer.distributed.strategy import distribute
-from trainer.distributed.synchronous import Alone
+from trainer.distributed.synchronous import SingleProcess
 from trainer.loop.build import build_model, load_model
 from trainer.loop.run_state import RunState
 from trainer.task import train
@@ -109,7 +109,7 @@ def test_two_workers_are_one_process_with_the_whole_batch(
 ) -> None:
     configs, found = two_workers
     before = state_at_first(configs[name], data_dir)
-    expected = trained(Alone(), configs[name], data_dir)
+    expected = trained(SingleProcess(), configs[name], data_dir)
     assert [key for key in expected if key.startswith("negatives")] or "streamed" not in name
     for of_worker in found:
         of_config = {

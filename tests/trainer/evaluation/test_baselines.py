@@ -17,12 +17,13 @@ from rich.console import Console
 from preprocessing.base.errors import LongtailError
 from preprocessing.base.optional import require
 from preprocessing.base.progress import Stages
+from trainer.config.baselines import ALSConfig, NeighboursConfig
 from trainer.config.sections import EvaluateConfig
 from trainer.evaluation.baselines import popularity
-from trainer.evaluation.baselines.als import ALS, ALSConfig, ALSRecent, build_als, build_als_recent
-from trainer.evaluation.baselines.neighbours import Neighbours, NeighboursConfig, build_neighbours
+from trainer.evaluation.baselines.als import ALS, ALSRecent, build_als, build_als_recent
+from trainer.evaluation.baselines.neighbours import Neighbours, build_neighbours
 from trainer.evaluation.baselines.own_frequent import OwnFrequent
-from trainer.evaluation.baselines.popularity import Popularity, RecentPopularity
+from trainer.evaluation.baselines.popularity import PopularityRanker, RecentPopularity
 from trainer.evaluation.baselines.ranker import Material
 from trainer.evaluation.baselines.user_items import log_counts, read_user_items, sample_users
 from trainer.evaluation.buckets import assign_buckets
@@ -83,7 +84,7 @@ def recall(ranked: np.ndarray, split: QuerySplit, k: int) -> float:
 
 
 def test_popularity_by_hand() -> None:
-    ranker = Popularity(np.array([0, 2, 5, 0, 2]))
+    ranker = PopularityRanker(np.array([0, 2, 5, 0, 2]))
     split = queries([{2: 1}, {1: 3, 4: 1}, {3: 1}], 4)
     # By events: 2 (5), then 1 and 4 (2 each, lower row first); item 3 has none and is never shown.
     assert ranker.rank(split, 2, False).tolist() == [[2, 1]] * 3
@@ -108,7 +109,7 @@ def test_popularity_without_a_loop_agrees_with_one_user_after_another(
         left = [i for i in range(1, len(events) + 1) if events[i - 1] and i not in own]
         left.sort(key=lambda item: (-events[item - 1], item))
         expected.append((left + [0] * k)[:k])
-    ranker = Popularity(np.array([0, *events]))
+    ranker = PopularityRanker(np.array([0, *events]))
     assert ranker.rank(split, k, True).tolist() == expected
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(popularity, "_USERS_AT_ONCE", 3)
@@ -144,7 +145,7 @@ def test_als_finds_the_block_that_popularity_cannot_see() -> None:
     ranked = als.rank(split, 4, exclude_seen=True)
     # Four unseen items are left in a user's block of 12: whoever knows the block has the target.
     assert recall(ranked, split, 4) > 0.9
-    assert recall(Popularity(events).rank(split, 4, True), split, 4) < 0.5
+    assert recall(PopularityRanker(events).rank(split, 4, True), split, 4) < 0.5
     seen = split.seen.toarray()
     assert not any(seen[user, row] for user in range(USERS) for row in ranked[user] if row)
 
@@ -173,7 +174,7 @@ def test_als_gives_a_user_without_history_what_is_popular() -> None:
     user_items, _, events = blocks()
     als = ALS(user_items, settings(4, 0.1, 1.0), 2, 3, 16)
     split = queries([{1: 1}, {}], BLOCKS * PER_BLOCK)
-    assert (als.rank(split, 5, True)[1] == Popularity(events).rank(split, 5, True)[1]).all()
+    assert (als.rank(split, 5, True)[1] == PopularityRanker(events).rank(split, 5, True)[1]).all()
 
 
 def test_tuning_goes_from_setting_to_setting_and_keeps_the_best_of_validation() -> None:

@@ -20,7 +20,7 @@ from preprocessing.base.errors import LongtailError
 from preprocessing.base.progress import Stages
 from tests.trainer import synthetic
 from trainer import evaluate as step
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.config.sections import TrainerSections
 from trainer.data.examples_io import example_files
 from trainer.evaluate import TwoTower, collect, evaluate, read_split

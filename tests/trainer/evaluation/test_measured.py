@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from trainer.evaluation.buckets import assign_buckets
-from trainer.evaluation.measured import Clock, judge
+from trainer.evaluation.measured import Clock, measure_split
 from trainer.evaluation.per_query import Key
 from trainer.evaluation.protocol import QuerySplit, csr_of
 from trainer.functional.metrics import Targets
@@ -34,7 +34,7 @@ def judged(enough: int) -> tuple[dict[str, Ordered], dict[Key, list[int]]]:
     )
     rankers = {name: Ordered(name) for name in ("model", "als")}
     unshown = Ordered("popularity")
-    metrics, found = judge(
+    metrics, found = measure_split(
         split,
         list(rankers.values()),
         buckets,

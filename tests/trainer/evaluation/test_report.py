@@ -15,9 +15,9 @@ import pytest
 from rich.console import Console
 
 from trainer.evaluation.baselines.own_frequent import OwnFrequent
-from trainer.evaluation.baselines.popularity import Popularity, RecentPopularity
+from trainer.evaluation.baselines.popularity import PopularityRanker, RecentPopularity
 from trainer.evaluation.buckets import assign_buckets
-from trainer.evaluation.measured import Clock, headline, judge, long_tail_curve
+from trainer.evaluation.measured import Clock, headline, long_tail_curve, measure_split
 from trainer.evaluation.protocol import QuerySplit, csr_of
 from trainer.evaluation.report import page as report
 from trainer.evaluation.report import tables
@@ -49,13 +49,13 @@ def metrics(num_users: int = 6) -> dict[str, Any]:
     rankers = [
         Fixed("model", [1, 2, 6, 3]),
         Fixed("als", [1, 3, 2, 4]),
-        Popularity(events),
+        PopularityRanker(events),
         RecentPopularity({"validation": events[::-1].copy(), "test": events[::-1].copy()}),
         OwnFrequent(),
     ]
     clock = Clock()
     splits = {
-        name: judge(
+        name: measure_split(
             QuerySplit(name, {}, targets, seen), rankers, buckets, [2, 4], clock, enough_hits=1
         )[0]
         for name in ("validation", "test")

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trainer.data.ragged import Ragged
 from trainer.evaluation import retrieval
-from trainer.evaluation.retrieval import Ragged, recall_on, top_items, top_items_by_mode
+from trainer.evaluation.retrieval import recall_on, top_items, top_items_by_mode
 from trainer.functional.metrics import Targets
 
 

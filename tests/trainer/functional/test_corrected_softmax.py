@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.trainer.maths import BOTH, MASKED, value_and_gradient
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.functional import logq, losses, masks
 from trainer.functional.corrected_softmax import corrected_softmax
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.trainer.maths import BOTH
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.functional import frequency
 from trainer.negatives.frequency import FrequencyEstimator
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.trainer.maths import BOTH
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.functional import masks, similarity
 from trainer.functional.losses import sampled_softmax
 

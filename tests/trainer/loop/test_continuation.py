@@ -16,7 +16,7 @@ from preprocessing.base.errors import LongtailError
 from tests.trainer.processes import cluster_of, entry_point, tails, tasks, wait
 from tests.trainer.synthetic import HELD_OUT_FROM, USERS
 from tests.trainer.worker_steps import state_of
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.config.sections import TrainerSections
 from trainer.data.new_events import NewEvents
 from trainer.data.vocabulary import Rows, open_transform
@@ -310,9 +310,9 @@ def test_bad_input_is_one_line(
             train(config, data_dir, model_dir, console=QUIET)
         return str(caught.value)
 
-    assert "expected a finished run in" in error(tmp_path / "nowhere")
+    assert "is no finished run" in error(tmp_path / "nowhere")
     assert "received this run's own" in error(yesterday, yesterday / "model")
-    with pytest.raises(LongtailError, match="expected training events since 1970-01-01T00:00:20"):
+    with pytest.raises(LongtailError, match="no training event since 1970-01-01T00:00:20"):
         NewEvents(data_dir, configure(), 20)
     other = Path(shutil.copytree(yesterday, tmp_path / "other"))
     write_manifest(other / "data", "yesterday", {"split": {}})

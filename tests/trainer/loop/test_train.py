@@ -22,7 +22,7 @@ from preprocessing.base.errors import LongtailError, LongtailFailure
 from preprocessing.base.sole_writer import sole_writer
 from tests.trainer.synthetic import make_config
 from trainer import task
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.config.sections import TrainerSections
 from trainer.data.input_fn import TrainingData
 from trainer.loop.build import build_model, load_model

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from preprocessing.base.errors import LongtailError
-from trainer.base.keras_gate import keras, tf, tfrs
+from trainer.base.keras2 import keras, tf, tfrs
 from trainer.losses.retrieval_task import RetrievalTask
 
 COUNTS = np.array([0, 8, 4, 2, 1, 1])

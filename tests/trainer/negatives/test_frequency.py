@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preprocessing.base.errors import LongtailError
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.negatives.frequency import FrequencyEstimator
 
 
@@ -179,7 +179,7 @@ def test_an_empty_batch_changes_nothing():
 REPLICAS = """
 import sys
 import numpy as np
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.negatives.frequency import FrequencyEstimator
 from tests.trainer.negatives.test_frequency import assert_same, batches, feed
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from preprocessing.base.errors import LongtailError
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.config.sections import TrainerSections
 from trainer.data.input_fn import TrainingData
 from trainer.loop.build import build_model
@@ -288,7 +288,7 @@ def test_a_checkpoint_with_a_bank_of_other_types_is_refused_and_kept(
         ({"negatives": {"memory": {"size": 65, "warm_up_steps": 2}}}, "at most .* 64, received 65"),
         ({"negatives": {"memory": {"size": 8, "drawn": 9}}}, "at most size=8, received 9"),
         ({"negatives": {"hardest": 31}}, "less than the 31 negatives"),
-        ({"negatives": {"in_batch": False}}, "expected in_batch or uniform"),
+        ({"negatives": {"in_batch": False}}, "in_batch and uniform are both off"),
         ({"negatives": {"explicit": True}}, "data.refused"),
         ({"loss": {"probabilities": "streamed", "frequency": {"buckets": 8}}}, "at least .*=32"),
         ({"loss": {"probabilities": "streamed", "log_q": "none"}}, "expected a correction"),

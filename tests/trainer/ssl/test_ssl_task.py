@@ -11,7 +11,7 @@ import pytest
 
 from preprocessing.base.errors import LongtailError
 from tests.trainer.maths import BOTH
-from trainer.base.keras_gate import keras, tf
+from trainer.base.keras2 import keras, tf
 from trainer.ssl.task import SelfSupervisedTask
 
 NAMES = ("brand", "price", "tags")

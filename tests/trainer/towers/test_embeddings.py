@@ -11,7 +11,7 @@ import pytest
 from preprocessing.base.errors import LongtailError
 from preprocessing.features import Feature, FeatureList, Kind, Side
 from tests.trainer.synthetic import GROUPS, ITEMS, TAGS, USERS, make_config
-from trainer.base.keras_gate import keras, tf
+from trainer.base.keras2 import keras, tf
 from trainer.data.vocabulary import table_sizes
 from trainer.loop.optimizer import SparseAdagrad
 from trainer.towers.embeddings import FeatureEmbeddings, seed_of

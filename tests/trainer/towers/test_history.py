@@ -9,7 +9,7 @@ import pytest
 
 from preprocessing.features import Feature, Kind, Side
 from tests.trainer.synthetic import make_config
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.data.item_column import ItemColumn
 from trainer.towers.embeddings import FeatureEmbeddings
 from trainer.towers.history import Histories, HistoryMean

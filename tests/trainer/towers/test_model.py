@@ -12,7 +12,7 @@ import pytest
 
 from preprocessing.base.errors import LongtailError
 from tests.trainer.synthetic import ITEMS
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.config.sections import TrainerSections
 from trainer.data.input_fn import TrainingData
 from trainer.evaluation.queries import evaluation_queries

@@ -1,4 +1,4 @@
-"""The popularity coordinate: what it adds to a score, whose popularity it is, and that taste stays apart."""
+"""The popularity coordinate: what it adds to a score, whose popularity it is, and that preference stays apart."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.config.sections import TrainerSections
 from trainer.data.input_fn import TrainingData
 from trainer.evaluation.queries import evaluation_queries
@@ -42,12 +42,12 @@ def test_training_sees_the_popularity_of_the_examples_and_learns_its_weight(
     model = build_model(configure(towers=TOWERS), data_dir)
     batch = next(iter(TrainingData(data_dir, model_config := configure(towers=TOWERS)).dataset(0)))
     rows = batch["item"]
-    taste = model.item_tower(model.item_table.gather(rows))
-    assert taste.shape[1] == model.taste_dim == 8
+    preference = model.item_tower(model.item_table.gather(rows))
+    assert preference.shape[1] == model.preference_dim == 8
     log_p = popularity.trained(model.item_table.counts_examples)[rows.numpy()]
     queries = model.query_tower(batch).numpy()
-    scores = queries[:, :8] @ taste.numpy().T / model_config.loss.temperature + log_p
-    # logQ takes log P off again, all but the half example of smoothing: taste alone is left
+    scores = queries[:, :8] @ preference.numpy().T / model_config.loss.temperature + log_p
+    # logQ takes log P off again, all but the half example of smoothing: preference alone is left
     counts = model.item_table.counts_examples
     corrected = scores - np.log(counts[rows.numpy()] / counts.sum())
     mask = (rows.numpy()[:, None] == rows.numpy()) & ~np.eye(len(rows), dtype=bool)
@@ -75,9 +75,9 @@ def test_a_pass_over_some_events_counts_them_in_coordinate_and_probability_alike
     # log((n + 1/2) / 200) in the coordinate, log(n / 200) as the probability: what is left is at
     # most log(1.5) = 0.41, for the item seen once.
     left = np.resize(np.log([150.5 / 150, 49.5 / 49, 1.5 / 1]), len(rows))
-    taste = model.item_tower(model.item_table.gather(rows)).numpy()
+    preference = model.item_tower(model.item_table.gather(rows)).numpy()
     queries = model.query_tower(batch).numpy()[:, :8]
-    corrected = queries @ taste.T / configure(towers=TOWERS).loss.temperature + left
+    corrected = queries @ preference.T / configure(towers=TOWERS).loss.temperature + left
     corrected[(rows.numpy()[:, None] == rows.numpy()) & ~np.eye(len(rows), dtype=bool)] = -np.inf
     expected = np.log(np.exp(corrected).sum(axis=1)) - np.diag(corrected)
     loss = model.losses_of(batch, tf.constant(0, tf.int64), training=False)["main_loss"]
@@ -114,4 +114,4 @@ def test_an_item_without_a_row_is_as_popular_as_the_least_popular(
 def test_without_the_coordinate_nothing_is_added(data_dir: Path, configure: Configure) -> None:
     model = build_model(configure(towers={"dim": 8}), data_dir)
     items = item_embeddings(model, model.item_table)
-    assert items.shape[1] == model.dim == model.taste_dim == 8
+    assert items.shape[1] == model.dim == model.preference_dim == 8

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.trainer.synthetic import make_config
-from trainer.base.keras_gate import tf
+from trainer.base.keras2 import tf
 from trainer.config.sections import TrainerSections
 from trainer.data.item_table import ItemTable
 from trainer.data.vocabulary import table_sizes
@@ -122,7 +122,7 @@ def test_unknown_items_stand_in_histories_too(make: Any) -> None:
 
 def test_dropout_without_a_seed_is_refused(make: Any) -> None:
     query, _ = make(dropout=0.5)
-    with pytest.raises(ValueError, match=r"expected a seed \[2\]"):
+    with pytest.raises(ValueError, match=r"the seed \[2\]"):
         query(queries(), training=True)
 
 

@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveFloat, PositiveInt
 
 from preprocessing.base.optional import require
-from preprocessing.features import Section
-from trainer.evaluation.baselines.popularity import Popularity
+from trainer.evaluation.baselines.popularity import PopularityRanker
 from trainer.evaluation.baselines.ranker import Built, Material
 from trainer.evaluation.baselines.tuning import Settings, tune
 from trainer.evaluation.baselines.user_items import log_counts
@@ -24,29 +22,6 @@ from trainer.functional.metrics import Ints
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
-
-
-class ALSConfig(Section):
-    """Implicit ALS (package ``implicit``): values tried on validation, one setting after the other."""
-
-    alpha: list[PositiveFloat] = Field(default=[1.0, 3.0], min_length=1)
-    regularization: list[PositiveFloat] = Field(default=[0.1, 1.0], min_length=1)
-    factors: list[PositiveInt] = Field(default=[32, 64, 128], min_length=1)
-    iterations: PositiveInt = 10
-    popularity_weight: list[PositiveFloat] = Field(
-        default=[0.05, 0.02, 0.1, 0.2],
-        min_length=1,
-        description="of log P of late in the scores of `als_recent`",
-    )
-
-    @property
-    def grid(self) -> dict[str, list[Any]]:
-        """What a search goes through, the cheapest factors first."""
-        return {
-            "alpha": self.alpha,
-            "regularization": self.regularization,
-            "factors": self.factors,
-        }
 
 
 class ALS:
@@ -68,7 +43,9 @@ class ALS:
           LongtailError: the package `implicit` is not installed.
         """
         self.settings, self.batch_users = settings, batch_users
-        self._popularity = Popularity(np.asarray(user_items.sum(axis=0)).ravel().astype(np.int64))
+        self._popularity = PopularityRanker(
+            np.asarray(user_items.sum(axis=0)).ravel().astype(np.int64)
+        )
         with _one_blas_thread():
             self._model = _als_class()(**settings, iterations=iterations, random_state=seed)
             self._model.fit(log_counts(user_items), show_progress=False)

@@ -7,14 +7,12 @@ same users as the user's own items, each item with its most similar ones only.
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import Field, PositiveInt
 
 from preprocessing.base.optional import require
-from preprocessing.features import Section
-from trainer.evaluation.baselines.popularity import Popularity
+from trainer.evaluation.baselines.popularity import PopularityRanker
 from trainer.evaluation.baselines.ranker import Built, Material
 from trainer.evaluation.baselines.tuning import Settings, tune
 from trainer.evaluation.baselines.user_items import log_counts
@@ -31,22 +29,6 @@ _CLASSES = {
 }
 
 
-class NeighboursConfig(Section):
-    """Item-item neighbourhoods (package ``implicit``): values tried on validation, one after the other."""
-
-    weighting: list[Literal["tfidf", "cosine", "bm25"]] = Field(
-        default=["tfidf", "cosine", "bm25"], min_length=1
-    )
-    neighbours: list[PositiveInt] = Field(
-        default=[50, 200], min_length=1, description="most similar items that each item keeps"
-    )
-
-    @property
-    def grid(self) -> dict[str, list[Any]]:
-        """What a search goes through."""
-        return {"weighting": list(self.weighting), "neighbours": self.neighbours}
-
-
 class Neighbours:
     """Sums the similarities to the user's own items; new users are served from their history too."""
 
@@ -59,7 +41,9 @@ class Neighbours:
           LongtailError: the package `implicit` is not installed.
         """
         self.settings = settings
-        self._popularity = Popularity(np.asarray(user_items.sum(axis=0)).ravel().astype(np.int64))
+        self._popularity = PopularityRanker(
+            np.asarray(user_items.sum(axis=0)).ravel().astype(np.int64)
+        )
         kind = getattr(require("implicit.nearest_neighbours"), _CLASSES[settings["weighting"]])
         self._model = kind(K=settings["neighbours"])
         with warnings.catch_warnings():  # it converts its own weighted matrix, and says so

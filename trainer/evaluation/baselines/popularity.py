@@ -16,7 +16,7 @@ _USERS_AT_ONCE = 8_192
 """Bounds the memory of their places: 7 MB for a list of 100."""
 
 
-class Popularity:
+class PopularityRanker:
     """Items by falling training events (ties: by row); never an item without events."""
 
     name = "popularity"
@@ -67,7 +67,7 @@ class RecentPopularity:
 
     def __init__(self, recent: Mapping[str, NDArray[np.float64]]) -> None:
         """Takes `ItemTable.counts_recent`: `[N + 1]` as of the start of each split."""
-        self._as_of = {split: Popularity(events) for split, events in recent.items()}
+        self._as_of = {split: PopularityRanker(events) for split, events in recent.items()}
 
     def rank(self, queries: QuerySplit, k: int, exclude_seen: bool) -> Ints:
         """See `Ranker`."""
@@ -76,7 +76,7 @@ class RecentPopularity:
 
 def build_popularity(material: Material) -> Built:
     """See `registry`."""
-    return Built(Popularity(material.buckets.events))
+    return Built(PopularityRanker(material.buckets.events))
 
 
 def build_recent_popularity(material: Material) -> Built:

@@ -3,22 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from trainer.evaluation.baselines.als import build_als, build_als_recent
-from trainer.evaluation.baselines.neighbours import build_neighbours
-from trainer.evaluation.baselines.own_frequent import build_own_frequent
-from trainer.evaluation.baselines.popularity import build_popularity, build_recent_popularity
-from trainer.evaluation.baselines.ranker import Built, Material
+from preprocessing.base.variants import load
 
-BASELINES: dict[str, Callable[[Material], Built]] = {
-    "popularity": build_popularity,
-    "recent_popularity": build_recent_popularity,
-    "own_frequent": build_own_frequent,
-    "als": build_als,
-    "als_recent": build_als_recent,
-    "neighbours": build_neighbours,
+if TYPE_CHECKING:
+    from trainer.evaluation.baselines.ranker import Built, Material
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What is known of a baseline before its code is imported.
+
+    Attributes:
+      place: the function that builds it, `(Material) -> Built`.
+      label: in tables and plots.
+      says: one phrase for the documentation.
+      names_new_items: else it ranks only what a user had before.
+    """
+
+    place: str
+    label: str
+    says: str
+    names_new_items: bool = True
+
+    def build(self, material: Material) -> Built:
+        """The baseline, tuned on validation."""
+        function: Callable[[Material], Built] = load(self.place)
+        return function(material)
+
+
+_HERE = "trainer.evaluation.baselines"
+BASELINES = {
+    "als": Baseline(
+        f"{_HERE}.als:build_als", "ALS", "implicit ALS (Hu et al. 2008), tuned on validation"
+    ),
+    "als_recent": Baseline(
+        f"{_HERE}.als:build_als_recent",
+        "ALS, recent popularity",
+        "the same, with the model's recent popularity added and weighed on validation",
+    ),
+    "neighbours": Baseline(
+        f"{_HERE}.neighbours:build_neighbours",
+        "item neighbours",
+        "item-item neighbourhoods (Deshpande and Karypis 2004), tuned on validation",
+    ),
+    "popularity": Baseline(
+        f"{_HERE}.popularity:build_popularity", "popularity", "events in training"
+    ),
+    "recent_popularity": Baseline(
+        f"{_HERE}.popularity:build_recent_popularity",
+        "recent popularity",
+        "events that weigh less with their age (`preprocess.half_life_days`)",
+    ),
+    "own_frequent": Baseline(
+        f"{_HERE}.own_frequent:build_own_frequent",
+        "own frequent",
+        "the user's own most frequent items; none is new",
+        names_new_items=False,
+    ),
 }
 """In the order of every table and plot."""
 
-REPEAT_ONLY = frozenset({"own_frequent"})
+REPEAT_ONLY = frozenset(name for name, each in BASELINES.items() if not each.names_new_items)
 """Those that can name nothing new."""

@@ -22,7 +22,7 @@ from preprocessing.base.errors import LongtailError
 from preprocessing.base.optional import require
 from trainer.evaluation.buckets import BUCKETS, GROUPS, MODES
 from trainer.evaluation.report import plots, tables
-from trainer.evaluation.report.plots import LABELS, present
+from trainer.evaluation.report.plots import COLOURS, LABELS, present
 from trainer.evaluation.report.tables import formatted, signed
 
 Json = dict[str, Any]
@@ -63,6 +63,7 @@ def render_html(
     drawn = draw(metrics) if drawn is None else drawn
     html: str = environment.get_template("report.html.j2").render(
         name=metrics["name"],
+        colours=COLOURS,
         made={"at": "", "command": "", "fingerprint": "", **made},
         test_users=test["users"],
         users_in_split=test.get("users_in_split", test["users"]),

@@ -8,33 +8,29 @@ selected, searched and read aloud.
 from __future__ import annotations
 
 import io
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from preprocessing.base.optional import require
+from trainer.evaluation.baselines.registry import BASELINES
 from trainer.evaluation.buckets import BUCKETS
 
-RANKERS = (
-    "model",
-    "als",
-    "als_recent",
-    "neighbours",
-    "popularity",
-    "recent_popularity",
-    "own_frequent",
-)
+RANKERS = ("model", *BASELINES)
 """In the order, colours and markers of every plot and table."""
-LABELS = {
-    "model": "model",
-    "als": "ALS",
-    "als_recent": "ALS, recent popularity",
-    "neighbours": "item neighbours",
-    "popularity": "popularity",
-    "recent_popularity": "recent popularity",
-    "own_frequent": "own frequent",
+LABELS = {"model": "model", **{name: each.label for name, each in BASELINES.items()}}
+_MARKERS = dict(zip(RANKERS, itertools.cycle("os*P^vDX<>"), strict=False))
+_PALETTE = (
+    ("#0b62b8", "#6db3f8"), ("#b3460f", "#f2935c"), ("#c2185b", "#f48fb1"), ("#7a6a00", "#d9c75a"),
+    ("#4d7a1f", "#a5d06a"), ("#00807a", "#4fd1c5"), ("#8a3f9e", "#d49be6"), ("#5d4037", "#bcaaa4"),
+    ("#455a64", "#b0bec5"),
+)  # fmt: skip
+COLOURS = {
+    name.replace("_", "-"): pair
+    for name, pair in zip(RANKERS, itertools.cycle(_PALETTE), strict=False)
 }
-_MARKERS = dict(zip(RANKERS, "os*P^vD", strict=True))
+"""CSS variable of each ranker: its colour on white and on dark ground."""
 _COLOURS = {name: f"#0101{index:02x}" for index, name in enumerate(RANKERS)}
 _INK, _FAINT = "#010110", "#010111"
 _VARIABLES = {

@@ -95,7 +95,7 @@ def exposure_table(rankings: Json) -> Json:
             )
     caption = (
         "Coverage: share of the catalogue shown to anybody. Gini: 0 even, 1 everything to one "
-        "item. Popularity: mean training events of what is shown."
+        "item. PopularityRanker: mean training events of what is shown."
     )
     return _table(caption, ["", "coverage", "Gini", "popularity", "places in the tail"], rows)
 

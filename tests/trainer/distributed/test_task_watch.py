@@ -8,13 +8,13 @@ import threading
 import pytest
 
 from preprocessing.base.errors import LongtailFailure
-from trainer.distributed import lookout
+from trainer.distributed import task_watch
 from trainer.distributed.cluster import Cluster
-from trainer.distributed.lookout import Lookout, answers, listening, wait_for_all
+from trainer.distributed.task_watch import TaskWatch, answers, listening, wait_for_all
 
 
 def test_one_that_never_came_is_waited_for_half_an_hour() -> None:
-    seen = Lookout("ps 0", "host:1", 100.0)
+    seen = TaskWatch("ps 0", "host:1", 100.0)
     seen.note(False, 1900.0)
     with pytest.raises(
         LongtailFailure,
@@ -24,7 +24,7 @@ def test_one_that_never_came_is_waited_for_half_an_hour() -> None:
 
 
 def test_one_that_went_away_may_come_back_within_its_grace() -> None:
-    seen = Lookout("ps 0", "host:1", 0.0, 60.0)
+    seen = TaskWatch("ps 0", "host:1", 0.0, 60.0)
     seen.note(True, 1000.0)
     seen.note(False, 1060.0)
     seen.note(True, 1070.0)  # a look may take its time
@@ -55,7 +55,7 @@ def test_a_name_that_nobody_has_does_not_answer() -> None:
 
 
 def test_the_coordinator_says_for_whom_it_waited_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lookout, "ARRIVAL_SECONDS", 0.0)
+    monkeypatch.setattr(task_watch, "ARRIVAL_SECONDS", 0.0)
     with socket.create_server(("127.0.0.1", 0)) as there, socket.create_server(("", 0)) as gone:
         address, missing = (f"127.0.0.1:{each.getsockname()[1]}" for each in (there, gone))
         gone.close()
@@ -65,7 +65,7 @@ def test_the_coordinator_says_for_whom_it_waited_in_vain(monkeypatch: pytest.Mon
 
 
 def test_workers_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lookout, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(task_watch, "LOOK_SECONDS", 0.01)
     with socket.create_server(("", 0)) as one, socket.create_server(("", 0)) as other:
         addresses = tuple(f"127.0.0.1:{each.getsockname()[1]}" for each in (one, other))
     both = [Cluster({"worker": addresses}, "worker", index) for index in range(2)]

@@ -22,7 +22,7 @@ GROUPS = ("overall", "head", "torso", "tail")
 Json = dict[str, Any]
 
 
-class Judge:
+class ArmEvaluation:
     """Ranks the splits in mode `new` (see `trainer.evaluation.protocol`), to the longest list."""
 
     def __init__(self, config: TrainerSections, data_dir: Path, betas: list[float]) -> None:
@@ -87,4 +87,4 @@ class Judge:
             quiet,
         )
         names = [n for n in self._config.evaluate.baselines if n not in REPEAT_ONLY]
-        return [BASELINES[name](material).ranker for name in names]
+        return [BASELINES[name].build(material).ranker for name in names]

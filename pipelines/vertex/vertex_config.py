@@ -17,7 +17,8 @@ class VertexTrainConfig(Section):
     image: str = Field(
         "python:3.10",
         min_length=1,
-        description="an image with Python 3.10 and pip; what it has installed already it need not install again",
+        description="an image with pip and Python 3.10 to 3.13, which decides the stack; what it has "
+        "installed already it need not install again",
     )
     machine_type: str = Field("n2-standard-8", min_length=1)
     replicas: PositiveInt = Field(1, description="machines: a chief, and workers beside it")

@@ -4,7 +4,7 @@ TFRS 0.7.7 is written for Keras 2, and TensorFlow 2.16 hands out Keras 3 as `tf.
 `TF_USE_LEGACY_KERAS=1` was set before. Every module of `trainer` (also those that need no Keras,
 so that the order of imports cannot matter) therefore takes the three from here:
 
-    from trainer.base.keras_gate import keras, tf, tfrs
+    from trainer.base.keras2 import keras, tf, tfrs
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if tf.keras.layers.Layer is not keras.layers.Layer:
         "expected tf.keras to be Keras 2 (tf_keras), received Keras 3 with "
         f"TF_USE_LEGACY_KERAS={os.environ['TF_USE_LEGACY_KERAS']!r}: something used tf.keras "
         "before Longtail was imported, or the variable was set to another value. "
-        "Import trainer.base.keras_gate first, or run with TF_USE_LEGACY_KERAS=1 in the environment."
+        "Import trainer.base.keras2 first, or run with TF_USE_LEGACY_KERAS=1 in the environment."
     )
 
 import tensorflow_recommenders as tfrs

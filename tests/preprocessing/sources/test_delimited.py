@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 
 from preprocessing.base.errors import LongtailError
 from preprocessing.config import TableConfig
-from preprocessing.sources import csv_lines, csv_reader
+from preprocessing.sources import delimited, text_rows
+from preprocessing.sources.delimited import Dialect
+from preprocessing.sources.formats.csv import Csv
 from preprocessing.sources.row_outcomes import LOG, RowOutcomes
+from preprocessing.sources.text_stream import as_utf8
 
 QUOTE = "a quote that is not closed"
 
@@ -24,10 +27,9 @@ def read(
     """Rows as (line, values), what is broken by line, and the tally."""
     outcomes, rows = RowOutcomes(LOG), []
     config = TableConfig(path="t.csv", **table)
-    place = ("t.csv", 0)
-    for found in csv_reader.read(
-        io.BytesIO(content), config, place, list(columns), 3, outcomes, block
-    ):
+    dialect = Csv().dialect(config, "t.csv")
+    stream = as_utf8(io.BytesIO(content), config.encoding, "t.csv")
+    for found in delimited.read(stream, dialect, ("t.csv", 0), list(columns), 3, outcomes, block):
         assert found.lines is not None
         rows += list(zip(found.lines.tolist(), *found.batch.to_pydict().values(), strict=True))
         outcomes.rows += found.batch.num_rows
@@ -88,11 +90,13 @@ def test_ends_of_lines_headers_and_byte_order_marks(content: bytes, rows: list[A
 
 
 def test_a_tab_is_the_delimiter_of_tsv() -> None:
-    assert TableConfig(path="x.tsv").resolved_delimiter == "\t"
-    assert TableConfig(path="x.tsv.gz").resolved_delimiter == "\t"
-    assert TableConfig(path="x.tsv", delimiter=";").resolved_delimiter == ";"
+    """Of the file's own ending: a folder says nothing."""
+    folder = TableConfig(path="folder", format="csv")
+    for name in ("x.tsv", "x.tsv.gz", "x.tab", "x.tab.zst"):
+        assert Csv().dialect(folder, name).delimiter == "\t"
+    assert Csv().dialect(TableConfig(path="x.tsv", delimiter=";"), "x.tsv").delimiter == ";"
     assert read(b"a|b\n1|x,y\n", delimiter="|")[0] == [(2, "1", "x,y")]
-    for wrong in ('"', "\n", "ab", "§", ""):
+    for wrong in ('"', "\n", 'a"', "a\n", "§", "", "x" * 17):
         with pytest.raises(ValueError, match="delimiter"):
             TableConfig(path="x.csv", delimiter=wrong)
 
@@ -127,7 +131,7 @@ def test_a_value_over_too_many_lines_is_a_quote_that_was_never_closed(
 
 
 def test_a_line_without_end_costs_its_row_and_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(csv_lines, "LONGEST_LINE", 1_000)
+    monkeypatch.setattr(text_rows, "LONGEST_LINE", 1_000)
     for length, is_read in ((998, True), (999, False), (200_000, False)):
         content = b"a,b\n1,x\n2," + b"y" * length + b"\n3,z\n"
         for block in (64, 1 << 20):
@@ -141,13 +145,19 @@ def test_a_line_without_end_costs_its_row_and_no_memory(monkeypatch: pytest.Monk
     [
         (b"", "has no header line"),
         (b"\n1,2\n", "has no header line"),
-        ("a,b\n1,2\n".encode("utf-16"), "is not text"),
-        (b"\x1f\x8b\x08\x00garbage", "is not text"),
+        (
+            "a,b\n1,2\n".encode("utf-16-le"),
+            "is not text, or is in another encoding: .*'encoding' set",
+        ),
+        (
+            b"\x1f\x8b\x08\x00garbage",
+            r"is not text, it is compressed by gzip: give it the ending \.gz",
+        ),
     ],
 )
 def test_headers_that_are_none(content: bytes, words: str) -> None:
     with pytest.raises(LongtailError, match=rf"t\.csv {words}"):
-        csv_reader.header(io.BytesIO(content), TableConfig(path="t.csv"), "t.csv")
+        delimited.first_line(as_utf8(io.BytesIO(content), None, "t.csv"), Dialect(), "t.csv")
 
 
 PIECES = st.sampled_from(["x", '"', ",", "\n", "\r", "\r\n", "é", '""', "\n\n"])

@@ -23,7 +23,7 @@ LOOK_SECONDS = 1.0
 _ANSWER_SECONDS = 5.0
 
 
-class Lookout:
+class TaskWatch:
     """Decides from what is seen of a task when it is gone for good."""
 
     def __init__(self, task: str, address: str, now: float, grace: float = 0.0) -> None:
@@ -66,7 +66,7 @@ def wait_for_all(cluster: Cluster) -> None:
       LongtailFailure: one has not come.
     """
     missing = {
-        address: Lookout(f"{job} {index}", address, time.monotonic())
+        address: TaskWatch(f"{job} {index}", address, time.monotonic())
         for job in ("chief", "ps", "worker")
         for index, address in enumerate(cluster.jobs.get(job, ()))
         if (job, index) != (cluster.task, cluster.index)

@@ -17,7 +17,7 @@ from rich.progress import (
 )
 
 
-class Board:
+class TrainingsBar:
     """Counts trainings and estimates the time left by the mean of those that are done."""
 
     def __init__(self, console: Console, total: int, seconds: Mapping[str, float]) -> None:
@@ -36,7 +36,7 @@ class Board:
         )
         self._task = self._bar.add_task("", total=total, left="")
 
-    def __enter__(self) -> Board:
+    def __enter__(self) -> TrainingsBar:
         self._bar.start()
         return self
 

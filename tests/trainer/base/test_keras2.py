@@ -9,12 +9,12 @@ from types import SimpleNamespace
 import pytest
 
 from preprocessing.base.errors import LongtailError
-from trainer.base import keras_gate
+from trainer.base import keras2
 
 
 def test_hands_out_keras_2():
-    assert keras_gate.keras.__version__.startswith("2.")
-    assert issubclass(keras_gate.tfrs.tasks.Retrieval, keras_gate.keras.layers.Layer)
+    assert keras2.keras.__version__.startswith("2.")
+    assert issubclass(keras2.tfrs.tasks.Retrieval, keras2.keras.layers.Layer)
 
 
 def test_refuses_keras_3_with_the_remedy(monkeypatch):
@@ -24,4 +24,4 @@ def test_refuses_keras_3_with_the_remedy(monkeypatch):
     with pytest.raises(
         LongtailError, match=r"received Keras 3 .*='0'.*run with TF_USE_LEGACY_KERAS=1"
     ):
-        runpy.run_path(keras_gate.__file__)
+        runpy.run_path(keras2.__file__)

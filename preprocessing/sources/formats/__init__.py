@@ -1,0 +1,1 @@
+"""Longtail: the forms in which tables come, one file each; `registry` names them."""
