@@ -223,7 +223,7 @@ def test_no_constant_of_the_graph_grows_with_the_catalogue(
         f"features={json.dumps([*FEATURES, {**past_tags, 'max_length': HISTORY}])}",
         "towers.popularity={strength: 1.0}",
         f"export.index={index}",
-        "export.scann={leaves: 8, leaves_to_search: 8}",
+        *(["export.scann={leaves: 8, leaves_to_search: 8}"] if index == "scann" else []),
     )
     write_untrained(config, shop.data, tmp_path / "model")
     version = export(config, shop.data, tmp_path / "model", tmp_path / "export", console=QUIET)

@@ -185,7 +185,7 @@ def test_a_worker_that_fails_before_the_first_step_ends_the_other(
         codes = wait(started, logs)
     assert list(codes.values()) == [1, 2], tails(logs)
     said, cause = ((logs / f"worker{index}.txt").read_text() for index in range(2))
-    assert "error: expected examples in" in cause
+    assert "error: there are no examples in" in cause
     assert GONE in said and "Traceback" not in said
 
 
