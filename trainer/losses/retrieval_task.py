@@ -21,7 +21,7 @@ from trainer.negatives.build import bank_of, for_task, memory_of
 from trainer.negatives.sources import Candidates, NegativeSources
 
 _NEEDS = {
-    "candidate_log_q": "one value per candidate [C], or a task that knows item_counts,",
+    "candidate_log_q": "one value per candidate [C], or a task that knows item_counts",
     "candidate_ids": "one id per candidate [C]",
     "groups": "one user per query [B]",
 }
@@ -289,7 +289,7 @@ class RetrievalTask(tfrs.tasks.Retrieval):
     def _require(self, needed: bool, argument: str, received: Any) -> None:
         if needed and received is None:
             raise ValueError(
-                f"{argument}: expected {_NEEDS[argument]} for loss kind '{self._settings.kind}', "
-                f"log_q '{self._settings.log_q}', remove_accidental_hits "
-                f"{self._settings.remove_accidental_hits}, received None"
+                f"{argument} is missing: {_NEEDS[argument]}, for loss kind "
+                f"'{self._settings.kind}', log_q '{self._settings.log_q}', remove_accidental_hits "
+                f"{self._settings.remove_accidental_hits}"
             )

@@ -36,7 +36,7 @@ class TaskSources(tf.Module):
         """
         if training is None and self.negatives.learns:
             raise ValueError(
-                "training: expected True or False, received None: a bank, a stream and uniform "
+                "training is missing: expected True or False, since a bank, a stream and uniform "
                 "draws go on with training steps alone; hand on what compute_loss is given"
             )
         return bool(training)
@@ -100,9 +100,7 @@ class TaskSources(tf.Module):
 
     def _own_step(self) -> tf.Tensor:
         if self._step is None:
-            raise ValueError(
-                "step, seed: expected both beside sources that the caller made, received None"
-            )
+            raise ValueError("step or seed is missing: sources that the caller made need both")
         return replicas.own_copy(self._step).read_value()
 
     def _seeds(self) -> Any:

@@ -78,13 +78,13 @@ def for_task(
         )
     if loss.log_q != "none" and counts is None and not streamed:
         raise LongtailError(
-            f"item_counts: expected how often each item is drawn for log_q '{loss.log_q}', received "
-            "None; or count in the stream: probabilities='streamed', batch_size=..."
+            f"item_counts is missing: log_q '{loss.log_q}' needs how often each item is drawn; give "
+            "it, or count in the stream: probabilities='streamed', batch_size=..."
         )
     if num_items is None and uniform:
         raise LongtailError(
-            "num_items: expected the size of the catalogue, from which uniform negatives are "
-            "drawn, received None; give it, or item_counts"
+            "num_items is missing: uniform negatives are drawn from a catalogue of this size; give "
+            "it, or item_counts"
         )
     if (streamed or memory) and batch_size is None:
         reader = "probabilities 'streamed'" if streamed else "memory"

@@ -131,8 +131,8 @@ def test_in_a_model_of_tfrs() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"uniform": 2}, r"item_counts: expected how often .*'standard'.*probabilities='streamed'"),
-        ({"uniform": 2, "log_q": "none"}, r"num_items: expected the size"),
+        ({"uniform": 2}, r"item_counts is missing: .*'standard'.*probabilities='streamed'"),
+        ({"uniform": 2, "log_q": "none"}, r"num_items is missing: uniform"),
         ({"item_counts": COUNTS, "log_q": "none"}, r"item_counts: expected None .*num_items"),
         ({"item_counts": COUNTS, "num_items": 6}, r"num_items: expected 5, .*received 6"),
         ({"item_counts": [[1, 2]]}, r"item_counts: expected \[N \+ 1\] .*shape \(1, 2\)"),
@@ -158,7 +158,7 @@ def test_refuses_arguments_that_do_not_fit(arguments: dict[str, Any], message: s
 def test_refuses_calls_that_leave_out_or_add() -> None:
     task = RetrievalTask(item_counts=COUNTS, uniform=2)
     given = (tf.constant(QUERIES[0]), tf.constant(ITEMS[:5]))
-    with pytest.raises(ValueError, match="training: expected True or False"):
+    with pytest.raises(ValueError, match="training is missing: expected True or False"):
         task(*given, candidate_ids=tf.range(5))
     with pytest.raises(ValueError, match=r"candidate_ids: expected integers .*received string"):
         task(*given, candidate_ids=tf.constant(list("abcde")), training=True)
