@@ -78,7 +78,7 @@ class DataSections(Section):
         listed = checked_features(self.features)
         if self.preprocess.split.method == "column" and not self.data.columns.split:
             raise ValueError(
-                "split.method 'column' expected data.columns.split to name the column, received none"
+                "data.columns.split is missing: preprocess.split.method 'column' reads each event's part from it"
             )
         if self.preprocess.split.method != "column" and self.data.columns.split:
             raise ValueError(
@@ -89,7 +89,9 @@ class DataSections(Section):
         if self.data.items is None:
             beyond = [f.name for f in listed.item_columns if f.source != self.data.columns.item]
             if beyond:
-                raise ValueError(f"item features {beyond} need data.items, received none")
+                raise ValueError(
+                    f"data.items is missing: the item features {beyond} are columns of the catalogue"
+                )
         if self.data.users is None:
             beyond = [
                 f.name
@@ -98,6 +100,7 @@ class DataSections(Section):
             ]
             if beyond:
                 raise ValueError(
-                    f"query features {beyond} need data.users, received none; a column of the log is side 'context'"
+                    f"data.users is missing: the query features {beyond} are columns of a table of users; a "
+                    "column of the log is side 'context'"
                 )
         return self

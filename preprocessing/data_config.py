@@ -37,7 +37,7 @@ class RefusedConfig(Section):
 class DataConfig(Section):
     """The sources: a log, a catalogue (optional) and a table of users (optional)."""
 
-    dataset: Literal["complete_journey", "movielens_1m"] | None = Field(
+    dataset: Literal["complete_journey", "movielens_1m", "movielens_100k"] | None = Field(
         None, description="public data set that is fetched into the working directory first"
     )
     interactions: TableConfig
@@ -130,7 +130,7 @@ class DataConfig(Section):
             return self
         if self.refused_column is None and self.events is None:
             raise ValueError(
-                "expected refused.column or columns.reward to name the column of refusals, received neither"
+                "the column of refusals is missing: name it in refused.column or columns.reward"
             )
         same = self.events is None and self.refused_column == self.columns.reward
         if same and self.min_reward is not None and self.refused.at_most >= self.min_reward:

@@ -210,9 +210,9 @@ def checked_features(features: list[Feature]) -> FeatureList:
             "and give the source's name as 'column'"
         )
     if not len(listed.item_columns):
-        raise ValueError("expected at least one feature of side 'item', received none")
+        raise ValueError("a feature of side 'item' is missing: list at least one")
     if not len(listed.of(Side.QUERY)):
-        raise ValueError("expected at least one feature of side 'query', received none")
+        raise ValueError("a feature of side 'query' is missing: list at least one")
     for feature in listed:
         if feature.shared_with is None:
             continue

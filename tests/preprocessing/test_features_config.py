@@ -64,7 +64,7 @@ def test_a_valid_file_gives_the_feature_views() -> None:
             {"preprocess": {"split": {"validation": 0.6, "test": 0.5}}},
             ["preprocess.split", "below 1", "0.6 + 0.5"],
         ),
-        ({"preprocess": {"split": {"method": "column"}}}, ["data.columns.split", "received none"]),
+        ({"preprocess": {"split": {"method": "column"}}}, ["data.columns.split is missing"]),
         ({"seed": -1}, ["seed", "received -1"]),
         (
             {"data": {"interactions": {"path": "log.xyz"}, "columns": {}}},
@@ -84,8 +84,8 @@ def test_wrong_values_are_named_with_path_expected_and_received(
     ("features", "words"),
     [
         ([USER, ITEM, ITEM], ["received twice: sku"]),
-        ([ITEM], ["side 'query'", "received none"]),
-        ([USER], ["side 'item'", "received none"]),
+        ([ITEM], ["side 'query' is missing"]),
+        ([USER], ["side 'item' is missing"]),
         ([USER, {**ITEM, "name": "reward"}], ["reserved", "reward"]),
         (
             [USER, ITEM, {"name": "h", "side": "query", "kind": "sequence", "shared_with": "nope"}],

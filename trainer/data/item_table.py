@@ -15,6 +15,7 @@ from preprocessing.features import Feature, FeatureList
 from trainer.base.keras2 import tf
 from trainer.data.catalogue import ITEMS, Catalogue, open_parquet
 from trainer.data.item_column import ItemColumn
+from trainer.functional.draws import uniform_rows
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,7 @@ class ItemTable(Catalogue):
           m: how many.
           seed: `[2]` integers; the same seed draws the same rows, eagerly and in a graph.
         """
-        return tf.random.stateless_uniform(
-            [m], seed, minval=1, maxval=self.num_items + 1, dtype=tf.int64
-        )
+        return uniform_rows(self.num_items, m, seed)
 
 
 def _dense(column: pa.ChunkedArray, feature: Feature) -> NDArray[Any]:

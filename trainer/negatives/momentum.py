@@ -38,7 +38,8 @@ class MomentumTower(tf.Module):
 
     def embed(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """`[B, dim]` without gradient."""
-        return tf.stop_gradient(self._follower(features))
+        # Said, since Keras hands the training of a layer around it on to whoever says nothing.
+        return tf.stop_gradient(self._follower(features, training=False))
 
     def follow(self, features: Mapping[str, tf.Tensor]) -> None:
         """Moves the weights, of the tables the rows that `features` name."""

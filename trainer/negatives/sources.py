@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 
 from trainer.base import replicas
 from trainer.base.keras2 import tf
-from trainer.config.sections import TrainerSections
 from trainer.data.item_column import ItemColumn
-from trainer.data.item_table import ItemTable
+from trainer.functional.draws import uniform_rows
 from trainer.functional.logq import log_probability_per_draw, mixture_log_q
 from trainer.functional.similarity import balanced_share
 from trainer.negatives.frequency import FrequencyEstimator
 from trainer.negatives.memory_bank import MemoryBank
-from trainer.negatives.momentum import MomentumTower
+
+if TYPE_CHECKING:
+    from trainer.negatives.momentum import MomentumTower
 
 
 class Candidates(NamedTuple):
@@ -53,56 +53,65 @@ class NegativeSources(tf.Module):
 
     def __init__(
         self,
-        config: TrainerSections,
-        item_table: ItemTable,
-        dim: int,
+        num_items: int,
+        *,
+        counts: NDArray[Any] | None = None,
+        frequency: FrequencyEstimator | None = None,
+        batch_size: int | None = None,
+        in_batch: bool = True,
+        positive_is_no_draw: bool = False,
+        uniform: int = 0,
+        bank: MemoryBank | None = None,
+        balanced: bool = True,
         momentum_tower: MomentumTower | None = None,
+        gather: Callable[[tf.Tensor], Mapping[str, tf.Tensor]] | None = None,
     ) -> None:
         """Sets the sources up.
 
         Args:
-          config: `negatives`, `loss.probabilities` and `train.batch_size` are read.
-          item_table: with the exact counts.
-          dim: D of the item embeddings, popularity coordinate included.
+          num_items: N, size of the catalogue; its rows are 1 to N.
+          counts: `[N + 1]` how often each row is drawn into a batch: exact probabilities.
+          frequency: estimates them from the stream instead. Without either, log Q is not asked for.
+          batch_size: B, of all replicas; `frequency` needs it.
+          in_batch: the items of the other examples of a batch are negatives.
+          positive_is_no_draw: the loss sets the positive apart from the draws.
+          uniform: K, further items of a step.
+          bank: of the last batches. May be set later, before the first step.
+          balanced: the batch learns for the bank, which cannot; see `balanced_share`.
           momentum_tower: embeds what the bank keeps.
+          gather: features of rows, which the momentum tower reads.
         """
         super().__init__(name="negative_sources")
-        self._negatives, self._batch = config.negatives, config.train.batch_size
-        self._item_table, self._num_items = item_table, item_table.num_items
+        self._in_batch, self.uniform, self._batch = in_batch, uniform, batch_size
+        self._num_items = num_items
         # Where the positive stands apart from the draws, the batch offers one draw less.
-        self._not_drawn = int(config.loss.positive_is_no_draw and config.negatives.in_batch)
-        self.draw_from(item_table.counts_examples)
-        self.frequency: FrequencyEstimator | None = None
-        if config.loss.probabilities == "streamed":
-            stream = config.loss.frequency
-            self.frequency = FrequencyEstimator(
-                buckets=stream.buckets,
-                hashes=stream.hashes,
-                learning_rate=stream.learning_rate,
-                initial_interval=stream.initial_interval,
-            )
-        self.bank: MemoryBank | None = None
-        if config.negatives.memory:
-            memory = config.negatives.memory
-            self._balanced = memory.balanced and config.negatives.in_batch
-            self.bank = MemoryBank(memory.size, dim, memory.warm_up_steps, memory.drawn)
-        self.momentum_tower = momentum_tower
+        self._not_drawn = int(positive_is_no_draw and in_batch)
+        self._exact_log_p: ItemColumn | None = None
+        if counts is not None:
+            self.draw_from(counts)
+        self.frequency, self.bank = frequency, bank
+        self._balanced = balanced and in_batch
+        self.momentum_tower, self._gather = momentum_tower, gather
 
-    def draw_from(self, counts: NDArray[np.int64]) -> None:
+    @property
+    def learns(self) -> bool:
+        """Whether a training step leaves something behind, or draws what no other step does."""
+        return bool(self.uniform or self.bank is not None or self.frequency is not None)
+
+    def draw_from(self, counts: NDArray[Any]) -> None:
         """Takes `[N + 1]` counts of the targets that batches are drawn from; before the first step."""
-        log_p = log_probability_per_draw(counts, max(int(counts.sum()), 1))
+        log_p = log_probability_per_draw(counts, counts.sum() or 1)
         self._exact_log_p = ItemColumn(log_p)
 
-    def rows(self, batch_rows: tf.Tensor, item_table: ItemTable, seed: tf.Tensor) -> tf.Tensor:
+    def rows(self, batch_rows: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """`[B + K]`: the batch's rows and K drawn uniformly, to be embedded with gradients.
 
         In a replica of several its part of both, `[B / R + K / R]`.
         """
-        uniform = self._negatives.uniform
-        if not uniform:
+        if not self.uniform:
             return batch_rows
-        drawn = replicas.own_part(item_table.uniform_rows(uniform, seed))
-        return tf.concat([batch_rows, drawn], axis=0)
+        drawn = replicas.own_part(uniform_rows(self._num_items, self.uniform, seed))
+        return tf.concat([batch_rows, tf.cast(drawn, batch_rows.dtype)], axis=0)
 
     def candidates(
         self,
@@ -121,7 +130,7 @@ class NegativeSources(tf.Module):
           step: number of the training step.
           seed: `[2]` integers, for what is drawn from the bank.
         """
-        uniform, in_batch = self._negatives.uniform, self._negatives.in_batch
+        uniform, in_batch = self.uniform, self._in_batch
         if replicas.number() > 1:
             items, rows = (_of_all_replicas(values, batch_size) for values in (items, rows))
             batch_size *= replicas.number()
@@ -152,31 +161,31 @@ class NegativeSources(tf.Module):
         if self.frequency is not None:
             self.frequency.update(rows, step + 1)
 
-    def remember(
-        self, items: tf.Tensor, rows: tf.Tensor, features: Mapping[str, tf.Tensor]
-    ) -> None:
+    def remember(self, items: tf.Tensor, rows: tf.Tensor) -> None:
         """Puts the batch into the bank, and lets the momentum tower follow; alike on all replicas.
 
         Args:
           items: `[B, D]` embeddings of the batch, or of the replica's part of it.
           rows: `[B]`.
-          features: of the same items.
         """
         if self.bank is None:
             return
         if self.momentum_tower is not None:
+            assert self._gather is not None
+            features = self._gather(rows)
             preference = self.momentum_tower.embed(features)
             items = tf.concat([preference, items[:, tf.shape(preference)[1] :]], axis=1)
         items, rows = replicas.in_order(tf.stop_gradient(items)), replicas.in_order(rows)
-        if self.momentum_tower is not None:
-            of_all = features if replicas.number() == 1 else self._item_table.gather(rows)
-            self.momentum_tower.follow(of_all)
+        if self.momentum_tower is not None and self._gather is not None:
+            self.momentum_tower.follow(features if replicas.number() == 1 else self._gather(rows))
         self.bank.push(items, rows, self._log_p(rows))
 
     def _log_p(self, rows: tf.Tensor) -> tf.Tensor:
-        """`[m]` log probability of one draw from the log."""
+        """`[m]` log probability of one draw from the log; zeros where nobody asks for it."""
         if self.frequency is not None:
             return self.frequency.log_probability(rows, self._batch, exact=True)
+        if self._exact_log_p is None:
+            return tf.zeros(tf.shape(rows))
         return self._exact_log_p.read(rows)
 
 

@@ -13,9 +13,9 @@ from trainer.base.keras2 import tf, tfrs
 from trainer.config.sections import TrainerSections
 from trainer.data.item_table import ItemTable
 from trainer.losses.retrieval_task import RetrievalTask
+from trainer.negatives.build import configured
 from trainer.negatives.known_items import KnownItems
 from trainer.negatives.momentum import MomentumTower
-from trainer.negatives.sources import Candidates, NegativeSources
 from trainer.ssl.task import SelfSupervisedTask
 from trainer.towers.popularity_coordinate import COORDINATE, PopularityCoordinate
 from trainer.towers.towers import ItemTower, QueryTower
@@ -59,9 +59,6 @@ class RecallModel(tfrs.Model):
         self.query_tower = QueryTower(
             features, sizes, config.towers, self.item_tower, item_table, seed=config.seed
         )
-        self.main_task = RetrievalTask(
-            config.loss, hardest=config.negatives.hardest, num_items=item_table.num_items
-        )
         self._known_items = known_items
         self._explicit = config.negatives.explicit
         self._popularity, self._learns_popularity = None, bool(config.towers.popularity)
@@ -104,8 +101,14 @@ class RecallModel(tfrs.Model):
         self.item_tower.create_projection()
         self.query_tower.create_projection()
         trained_dim = self.preference_dim + self._learns_popularity
-        self.negatives = NegativeSources(
+        self.negatives = configured(
             config, item_table, trained_dim, self._momentum_tower(config, sizes)
+        )
+        self.main_task = RetrievalTask(
+            config.loss,
+            num_items=item_table.num_items,
+            hardest=config.negatives.hardest,
+            negatives=self.negatives,
         )
 
     def _momentum_tower(
@@ -160,32 +163,25 @@ class RecallModel(tfrs.Model):
           several, what it adds to the loss of the whole batch.
         """
         batch = {name: _on_device(values) for name, values in batch.items()}
-        rows, batch_size = batch["item"], tf.shape(batch["item"])[0]
+        rows = batch["item"]
         seeds = tf.random.experimental.stateless_split([self._seed, tf.cast(step, tf.int32)], 5)
         of_queries, of_items = (replicas.own_seed(seed) for seed in tf.unstack(seeds[:2]))
         queries = self.query_tower(batch, training=training, seed=of_queries)
-        embedded = self.negatives.rows(rows, self._item_table, seeds[3])
+        embedded = self.negatives.rows(rows, seeds[3])
         features = self._item_table.gather(embedded)
         items = self._trained_items(embedded, features, training, of_items)
-        if training:
-            self.negatives.observe(rows, step)
-        candidates = self.negatives.candidates(items, embedded, batch_size, step, seeds[4])
         main = self.main_task(
             queries,
-            candidates.items,
+            items,
             sample_weight=batch["reward"] if self._reward_weights else None,
-            candidate_log_q=candidates.log_q,
-            candidate_ids=candidates.rows,
+            candidate_ids=embedded,
             groups=batch.get("user_row"),
-            remembered_embeddings=candidates.remembered,
-            negatives_share=candidates.share,
-            score_mask=candidates.is_negative,
-            known_mask=self._known(batch, candidates),
+            known_mask=lambda every: self._known(batch, every),
+            training=training,
+            step=step,
+            seed=seeds[4],
             **self._refused(batch, training, of_items),
         )
-        if training:
-            own = {name: values[:batch_size] for name, values in features.items()}
-            self.negatives.remember(items[:batch_size], rows, own)
         if self.ssl_task is None:
             return replicas.part_of_mean({"loss": main, "main_loss": main})
         drawn = self._item_table.uniform_rows(self._ssl_batch, seeds[2])
@@ -203,11 +199,11 @@ class RecallModel(tfrs.Model):
             return items
         return self._popularity.append(items, self._popularity.trained(rows))
 
-    def _known(self, batch: Features, candidates: Candidates) -> tf.Tensor | None:
-        """`[B, C]`, True where the user has a candidate in training; None where that is a negative."""
+    def _known(self, batch: Features, rows: tf.Tensor) -> tf.Tensor | None:
+        """`[B, C]`, True where the user has one of `rows [C]` in training; None where that is a negative."""
         if self._known_items is None:
             return None
-        return self._known_items.mask(batch["user_row"], candidates.rows)
+        return self._known_items.mask(batch["user_row"], rows)
 
     def _refused(self, batch: Features, training: bool, seed: tf.Tensor) -> dict[str, tf.Tensor]:
         """What the users refused, embedded: arguments of the task."""

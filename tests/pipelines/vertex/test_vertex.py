@@ -190,7 +190,7 @@ def test_a_dry_run_prints_the_request_and_asks_nobody(
     [
         (None, {}, None, {}, "the section 'vertex' is missing, with project, region"),
         (VERTEX, {"work_dir": "runs/shop"}, None, {}, "work_dir: expected gs://BUCKET"),
-        (VERTEX, {}, {}, {}, "expected finished data .*/data/manifest.json.*longtail preproc"),
+        (VERTEX, {}, {}, {}, "/data/manifest.json is missing, .*longtail preproc"),
         (
             VERTEX,
             {},

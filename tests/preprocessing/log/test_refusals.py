@@ -166,7 +166,7 @@ def test_users_are_numbered_through_the_partitions(tmp_path: Path) -> None:
                 "columns": {"user": "user", "item": "item", "timestamp": "at"},
                 "refused": {"at_most": 2},
             },
-            r"refused\.column or columns\.reward .* received neither",
+            r"column of refusals is missing: .* refused\.column or columns\.reward",
         ),
         ({"refused": {"column": "liked"}}, r"data\.refused\.at_most"),
         ({"refused": {"at_most": float("nan")}}, r"data\.refused\.at_most"),

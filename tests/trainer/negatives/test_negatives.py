@@ -17,6 +17,7 @@ from trainer.config.sections import TrainerSections
 from trainer.data.input_fn import TrainingData
 from trainer.loop.build import build_model
 from trainer.loop.run_state import RunState
+from trainer.losses.retrieval_task import RetrievalTask
 from trainer.negatives.memory_bank import MemoryBank
 from trainer.towers.recall_model import RecallModel
 
@@ -56,14 +57,14 @@ def test_a_bank_with_other_batches_equals_a_larger_batch(
     for batch in (first, second):  # the bank holds 64, from weights that never move
         rows = tf.cast(batch["item"], tf.int64)
         features = model.item_table.gather(rows)
-        model.negatives.remember(model.item_tower(features), rows, features)
+        model.negatives.remember(model.item_tower(features), rows)
     with_bank = model.losses_of(third, LATE, training=False)["loss"]
 
     plain = build_model(configure(), data_dir)
     rows = tf.concat([third["item"], first["item"], second["item"]], axis=0)
     counts = plain.item_table.counts_examples
     log_q = np.log(counts[rows.numpy()] / counts.sum()).astype(np.float32)
-    larger = plain.main_task(
+    larger = RetrievalTask(configure().loss)(
         plain.query_tower(third),
         plain.item_tower(plain.item_table.gather(rows)),
         candidate_log_q=log_q,
@@ -114,7 +115,7 @@ def test_the_mixture_names_every_draw(data_dir: Path, configure: Configure) -> N
     config = configure(negatives={"uniform": 16})
     model = build_model(config, data_dir)
     batch = batches(data_dir, config, 1)[0]
-    rows = model.negatives.rows(tf.cast(batch["item"], tf.int64), model.item_table, SEED)
+    rows = model.negatives.rows(tf.cast(batch["item"], tf.int64), SEED)
     assert rows.shape == [48] and rows.numpy()[32:].min() >= 1
     candidates = model.negatives.candidates(
         tf.zeros([48, model.dim]), rows, tf.constant(32), LATE, SEED
