@@ -235,6 +235,29 @@ def test_an_amount_weighs_and_is_no_rating(
     assert "expected numbers of more than one value in 'item_id'" in said
 
 
+def test_the_kinds_of_a_log_of_events_are_weighed(tmp_path: Path) -> None:
+    kinds = ["view", "view", "addtocart", "transaction"]
+    rows = [
+        [e["user"], kinds[n % 4], e["item"], int(e["at"].timestamp() * 1000)]
+        for n, e in enumerate(events())
+    ]
+    names = ["visitorid", "event", "itemid", "timestamp"]
+    log = write_lines(tmp_path / "log.csv", [names, *rows])
+    data = written(tmp_path, "--interactions", str(log))["data"]
+    assert data["columns"] == {
+        "user": "visitorid",
+        "item": "itemid",
+        "timestamp": "timestamp",
+        "event": "event",
+    }
+    assert list(data["events"]) == ["view", "addtocart", "transaction"]  # the strongest last
+    assert list(data["events"].values()) == sorted(data["events"].values())
+    assert data["events"]["transaction"] == 1 and data["events"]["view"] < 0.5
+    assert data["timestamp_unit"] == "ms"
+    text = (tmp_path / "made.yaml").read_text()
+    assert "what an event of each kind is worth beside a purchase (1)" in text
+
+
 def test_nothing_is_replaced(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     log = write_log(tmp_path / "log.csv")
     mine = tmp_path / "mine.yaml"
