@@ -23,6 +23,7 @@ from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
 
 from preprocessing.base.artifacts import write_manifest
 from preprocessing.base.config_io import parse_config
+from preprocessing.beam import overhead
 from preprocessing.config import AS_OF
 from preprocessing.sources import record_blocks
 from tests.made_once import made_once
@@ -253,7 +254,11 @@ def _transform(rows: list[dict[str, Any]], path: Path, preprocessing_fn: Any) ->
         for name, values in rows[0].items()
     }
     metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(spec))
-    with tempfile.TemporaryDirectory() as scratch, tft_beam.Context(temp_dir=scratch):
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        overhead.signatures_read_once(),
+        tft_beam.Context(temp_dir=scratch),
+    ):
         transform_fn = (rows, metadata) | tft_beam.AnalyzeDataset(preprocessing_fn)
         _ = transform_fn | tft_beam.WriteTransformFn(str(path))
 

@@ -9,6 +9,7 @@ import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
 
+from preprocessing.beam import overhead
 from preprocessing.features import Feature, FeatureList
 from preprocessing.transform.preprocessing_fn import ID_WEIGHT, make_preprocessing_fn
 
@@ -31,7 +32,7 @@ def test_values_of_items_without_a_training_example_share_the_hashed_row(tmp_pat
     spec = {name: tf.io.VarLenFeature(tf.string) for name in FEATURES.names}
     spec[ID_WEIGHT] = tf.io.VarLenFeature(tf.float32)
     metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(spec))
-    with tft_beam.Context(temp_dir=str(tmp_path / "scratch")):
+    with overhead.signatures_read_once(), tft_beam.Context(temp_dir=str(tmp_path / "scratch")):
         (transformed, _), transform_fn = (
             rows,
             metadata,

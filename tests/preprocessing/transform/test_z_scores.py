@@ -7,16 +7,18 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
-from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
 
+from preprocessing.beam import overhead
 from preprocessing.features import Feature, FeatureList
 from preprocessing.transform.preprocessing_fn import make_preprocessing_fn
-from preprocessing.transform.schema import raw_feature_spec
+from preprocessing.transform.schema import adapter_config, raw_feature_spec
 
+FLOATS = pa.large_list(pa.float32())
 ROWS = 10_401
 """With one value of 1 among zeros the z-score of the 1 is sqrt(ROWS - 1) = 102."""
 COLUMNS: dict[str, Callable[[int], float | None]] = {
@@ -34,17 +36,17 @@ def layer(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The graph that is served, analysed on ``COLUMNS``."""
     directory = tmp_path_factory.mktemp("z_scores")
     features = FeatureList(tuple(Feature(name=n, side="item", kind="numeric") for n in COLUMNS))
-    metadata = dataset_metadata.DatasetMetadata(
-        schema_utils.schema_from_feature_spec(raw_feature_spec(features))
-    )
     made = {name: [make(row) for row in range(ROWS)] for name, make in COLUMNS.items()}
-    rows = [
-        {name: [] if values[row] is None else [np.float32(values[row])] for name, values in made.items()}
-        for row in range(ROWS)
-    ]  # fmt: skip
-    with tft_beam.Context(temp_dir=str(directory / "scratch")):
+    batch = pa.RecordBatch.from_pydict(
+        {
+            name: pa.array([[] if value is None else [value] for value in values], FLOATS)
+            for name, values in made.items()
+        }
+    )
+    adapter = adapter_config(raw_feature_spec(features), batch.schema)
+    with overhead.signatures_read_once(), tft_beam.Context(temp_dir=str(directory / "scratch")):
         function = make_preprocessing_fn(features, weighted_ids=False)
-        graph = (rows, metadata) | tft_beam.AnalyzeDataset(function)
+        graph = ([batch], adapter) | tft_beam.AnalyzeDataset(function)
         _ = graph | tft_beam.WriteTransformFn(str(directory / "graph"))
     return tft.TFTransformOutput(str(directory / "graph")).transform_features_layer()
 

@@ -197,8 +197,8 @@ def test_a_killed_process_goes_on_to_the_same_weights(
     data_dir: Path, configure: Configure, tmp_path: Path
 ) -> None:
     settings = {
-        "max_epochs": 15,
-        "patience": 15,
+        "max_epochs": 6,
+        "patience": 6,
         "steps_per_execution": 1,
         "checkpoint_every": 20,
     }
