@@ -1,1 +1,1 @@
-"""What every room of the trainer stands on: the gate to Keras, replicas, rows of variables."""
+"""What every room of the trainer stands on: Keras 2, replicas, rows of variables."""

@@ -1,1 +1,1 @@
-"""Longtail: functional."""
+"""Pure functions: the mathematics of losses, corrections, masks, draws and metrics, each with its source."""

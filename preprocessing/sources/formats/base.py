@@ -12,7 +12,7 @@ from preprocessing.base.errors import LongtailError
 from preprocessing.sources.row_outcomes import RowOutcomes, Rows
 
 if TYPE_CHECKING:
-    from preprocessing.config import TableConfig
+    from preprocessing.table_config import TableConfig
 
 _SHOWN, _LONGEST = 50, 100
 """Names of columns, and characters of one, in an error: text that is no table may hold any."""

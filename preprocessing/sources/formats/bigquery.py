@@ -9,7 +9,7 @@ from preprocessing.sources.formats.base import Format, Unit, require
 from preprocessing.sources.row_outcomes import RowOutcomes, Rows
 
 if TYPE_CHECKING:
-    from preprocessing.config import TableConfig
+    from preprocessing.table_config import TableConfig
 
 
 class BigQuery(Format):

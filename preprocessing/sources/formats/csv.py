@@ -11,8 +11,8 @@ from preprocessing.sources.formats.text import TextFormat, compressed_too
 from preprocessing.sources.row_outcomes import RowOutcomes, Rows
 
 if TYPE_CHECKING:
-    from preprocessing.config import TableConfig
     from preprocessing.sources.delimited import Dialect
+    from preprocessing.table_config import TableConfig
 
 _TABS = compressed_too(".tsv", ".tab")
 

@@ -11,7 +11,7 @@ from preprocessing.sources.formats.text import TextFormat, compressed_too
 from preprocessing.sources.row_outcomes import RowOutcomes, Rows
 
 if TYPE_CHECKING:
-    from preprocessing.config import TableConfig
+    from preprocessing.table_config import TableConfig
 
 
 class JsonLines(TextFormat):

@@ -8,8 +8,8 @@ from preprocessing.sources.formats.csv import Csv
 from preprocessing.sources.formats.text import compressed_too
 
 if TYPE_CHECKING:
-    from preprocessing.config import TableConfig
     from preprocessing.sources.delimited import Dialect
+    from preprocessing.table_config import TableConfig
 
 TYPES = ("token", "token_seq", "float", "float_seq")
 

@@ -13,7 +13,7 @@ from preprocessing.sources.formats.recbole import RecBole
 from preprocessing.sources.formats.tfrecord import TFRecord
 
 if TYPE_CHECKING:
-    from preprocessing.config import TableConfig
+    from preprocessing.table_config import TableConfig
 
 FORMATS: dict[str, Format] = {
     each.name: each for each in (Csv(), RecBole(), JsonLines(), Parquet(), TFRecord(), BigQuery())

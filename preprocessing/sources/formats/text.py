@@ -9,7 +9,7 @@ from preprocessing.base.locations import COMPRESSED
 from preprocessing.sources.formats.base import Format
 
 if TYPE_CHECKING:
-    from preprocessing.config import TableConfig
+    from preprocessing.table_config import TableConfig
 
 _PACKED = 5
 """By how much compressed text is smaller, for an estimate."""
