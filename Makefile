@@ -9,7 +9,7 @@ JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help venv wanted demo test test-fast test-second check format lock clean distclean
+.PHONY: help venv wanted demo test test-fast test-second check format docs lock clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +43,9 @@ check: $(READY) ## lint, format and types, as CI does
 format: $(READY) ## repair what `make check` finds, where a tool can
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
+
+docs: $(READY) ## write the tables of the docs that the code knows: registries, and every option
+	$(BIN)/python scripts/doc_tables.py
 
 lock: $(READY) ## resolve the lock files anew from setup.py (UPGRADE=1: to the newest versions)
 	$(BIN)/python scripts/lock.py $(if $(filter-out 0,$(UPGRADE)),--upgrade)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
@@ -44,7 +44,12 @@ class PreprocessConfig(Section):
     max_refused: PositiveInt = Field(
         8, description="refusals that a training example carries at most, the newest"
     )
-    max_rejected_fraction: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
+    max_rejected_fraction: float = Field(
+        0.01,
+        ge=0.0,
+        le=1.0,
+        description="share of the log's rows that may be rejected; more stop the run",
+    )
     sample_users: Fraction | None = Field(
         None, description="keep this share of the users (by hash): a quick look"
     )
@@ -61,9 +66,14 @@ class PreprocessConfig(Section):
 class DataSections(Section):
     """What ``python -m preprocessing.run`` needs of a configuration file."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9_.-]+$",
+        description="of the model: folder of versions and name at serving",
+    )
     work_dir: str = Field(description="where every artifact goes")
-    seed: NonNegativeInt = 42
+    seed: NonNegativeInt = Field(
+        42, description="of every draw; the same seed gives the same model"
+    )
     data: DataConfig
     features: list[Feature]
     preprocess: PreprocessConfig = PreprocessConfig()

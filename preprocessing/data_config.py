@@ -15,9 +15,9 @@ from preprocessing.table_config import TableConfig
 class InteractionColumns(Section):
     """Names of the log's own columns."""
 
-    user: str
-    item: str
-    timestamp: str
+    user: str = Field(description="key of the user")
+    item: str = Field(description="key of the item")
+    timestamp: str = Field(description="when the event took place, see data.timestamp_unit")
     reward: str | None = Field(None, description="weight of an interaction, default: 1")
     event: str | None = Field(None, description="kind of event, see data.events")
     split: str | None = Field(None, description="predefined split: train, validation or test")

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
@@ -66,9 +65,14 @@ class Kind(str, Enum):
 class Feature(Section):
     """One column: its side, kind, vocabulary, embedding and whether self-supervision may mask it."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
-    side: Side
-    kind: Kind
+    name: str = Field(
+        pattern=r"^[A-Za-z][A-Za-z0-9_]*$",
+        description="of the feature, and of its input at serving",
+    )
+    side: Side = Field(
+        description="query: of the user; context: of the event; item: of the catalogue"
+    )
+    kind: Kind = Field(description="what the values are, see your_data.md")
     column: str | None = Field(None, description="column of the source, default: the name")
     dim: PositiveInt = Field(32, description="width of the embedding")
     num_oov_buckets: PositiveInt = Field(

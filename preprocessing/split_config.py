@@ -35,9 +35,14 @@ Instant = Annotated[datetime, BeforeValidator(_instant)]
 class SplitConfig(Section):
     """How interactions are divided in train, validation and test."""
 
-    method: Literal["global_time", "leave_one_out", "column"] = "global_time"
-    validation: Fraction = 0.05
-    test: Fraction = 0.1
+    method: Literal["global_time", "leave_one_out", "column"] = Field(
+        "global_time",
+        description="one boundary in time for all, each user's last events, or what data.columns.split says",
+    )
+    validation: Fraction = Field(
+        0.05, description="global_time: share of the events before the test part"
+    )
+    test: Fraction = Field(0.1, description="global_time: share of the events, the last ones")
     validation_from: Instant | None = Field(
         None, description="global_time: instant instead of a fraction"
     )

@@ -39,7 +39,7 @@ from preprocessing.finished import finished_data, finished_model
 from trainer.config.sections import TrainerSections
 from trainer.evaluation.baselines.popularity import PopularityRanker
 from trainer.evaluation.baselines.ranker import Material, Ranker
-from trainer.evaluation.baselines.registry import BASELINES
+from trainer.evaluation.baselines.registry import build
 from trainer.evaluation.buckets import assign_buckets
 from trainer.evaluation.measured import Clock, headline, long_tail_curve, measure_split
 from trainer.evaluation.per_query import PER_QUERY, Rankings, write_per_query
@@ -184,7 +184,7 @@ def collect(
     tuning: dict[str, Any] = {}
     for name in settings.baselines:
         with clock(f"{name} / tune"):
-            ranker, records = BASELINES[name].build(material)
+            ranker, records = build(name, material)
         rankers.append(ranker)
         if records:
             tuning[name] = list(records)

@@ -12,7 +12,7 @@ from trainer.config.sections import TrainerSections
 from trainer.data.catalogue import Catalogue
 from trainer.evaluate import SPLITS, TwoTower, read_split
 from trainer.evaluation.baselines.ranker import Material, Ranker
-from trainer.evaluation.baselines.registry import BASELINES, REPEAT_ONLY
+from trainer.evaluation.baselines.registry import REPEAT_ONLY, build
 from trainer.evaluation.buckets import assign_buckets
 from trainer.evaluation.protocol import measure
 from trainer.evaluation.retrieval import item_embeddings
@@ -87,4 +87,4 @@ class ArmEvaluation:
             quiet,
         )
         names = [n for n in self._config.evaluate.baselines if n not in REPEAT_ONLY]
-        return [BASELINES[name].build(material).ranker for name in names]
+        return [build(name, material).ranker for name in names]

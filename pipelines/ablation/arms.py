@@ -48,7 +48,9 @@ class AblateConfig(Section):
     seeds: list[NonNegativeInt] = Field(
         default=[42, 43, 44], min_length=1, description="the first one decides what is tuned"
     )
-    temperatures: _Positive = Field(default=[0.1, 0.15, 0.2])
+    temperatures: _Positive = Field(
+        default=[0.1, 0.15, 0.2], description="tried for each arm on validation"
+    )
     learning_rates: _Positive = Field(
         default=[1.0],
         description="factors of train.learning_rate, tried for every default arm after all else",

@@ -22,8 +22,8 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 class GatesConfig(Section):
     """Thresholds that a candidate has to reach, by itself and beside blessed models on the same queries."""
 
-    split: Literal["validation", "test"] = "test"
-    mode: Literal["new", "all"] = "new"
+    split: Literal["validation", "test"] = Field("test", description="whose figures decide")
+    mode: Literal["new", "all"] = Field("new", description="items that are new to the user, or all")
     k: PositiveInt | None = Field(None, description="of recall@k, default: the longest list")
     min_users: Annotated[int, Field(ge=2)] = Field(
         2, description="queries with a target; below two there is no standard error"

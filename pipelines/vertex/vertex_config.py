@@ -20,13 +20,15 @@ class VertexTrainConfig(Section):
         description="an image with pip and Python 3.10 to 3.13, which decides the stack; what it has "
         "installed already it need not install again",
     )
-    machine_type: str = Field("n2-standard-8", min_length=1)
+    machine_type: str = Field(
+        "n2-standard-8", min_length=1, description="of each worker, by its name at Google Cloud"
+    )
     replicas: PositiveInt = Field(1, description="machines: a chief, and workers beside it")
     accelerator_type: str | None = Field(
         None, pattern=r"^[A-Z0-9_]+$", description="e.g. NVIDIA_L4, default: none"
     )
     accelerator_count: PositiveInt | None = Field(None, description="of each machine")
-    boot_disk_gb: Annotated[int, Field(ge=100, le=64_000)] = 100
+    boot_disk_gb: int = Field(100, ge=100, le=64_000, description="disk of each worker")
     timeout_hours: PositiveFloat = Field(24.0, description="the job is ended then")
     spot: bool = Field(
         False, description="cheaper machines that may be taken away; training goes on"

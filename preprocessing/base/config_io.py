@@ -97,7 +97,7 @@ def _explain(error: ValidationError, source: str, document: dict[str, Any]) -> s
             message = "unknown key"
         received = (
             ""
-            if isinstance(problem["input"], (dict, BaseModel))
+            if isinstance(problem["input"], (dict, BaseModel)) or ", received " in message
             else f", received {problem['input']!r}"
         )
         lines.append(f"{source}: {where}: {message}{received}")

@@ -12,10 +12,18 @@ from preprocessing.features import Section
 class ALSConfig(Section):
     """Implicit ALS (package ``implicit``): values tried on validation, one setting after the other."""
 
-    alpha: list[PositiveFloat] = Field(default=[1.0, 3.0], min_length=1)
-    regularization: list[PositiveFloat] = Field(default=[0.1, 1.0], min_length=1)
-    factors: list[PositiveInt] = Field(default=[32, 64, 128], min_length=1)
-    iterations: PositiveInt = 10
+    alpha: list[PositiveFloat] = Field(
+        default=[1.0, 3.0],
+        min_length=1,
+        description="tried weights of an event beside a missing one",
+    )
+    regularization: list[PositiveFloat] = Field(
+        default=[0.1, 1.0], min_length=1, description="tried weights of the factors' norm"
+    )
+    factors: list[PositiveInt] = Field(
+        default=[32, 64, 128], min_length=1, description="tried widths of the vectors"
+    )
+    iterations: PositiveInt = Field(10, description="of each fit")
     popularity_weight: list[PositiveFloat] = Field(
         default=[0.05, 0.02, 0.1, 0.2],
         min_length=1,
@@ -36,7 +44,9 @@ class NeighboursConfig(Section):
     """Item-item neighbourhoods (package ``implicit``): values tried on validation, one after the other."""
 
     weighting: list[Literal["tfidf", "cosine", "bm25"]] = Field(
-        default=["tfidf", "cosine", "bm25"], min_length=1
+        default=["tfidf", "cosine", "bm25"],
+        min_length=1,
+        description="tried measures of likeness",
     )
     neighbours: list[PositiveInt] = Field(
         default=[50, 200], min_length=1, description="most similar items that each item keeps"

@@ -53,7 +53,9 @@ class LossConfig(Section):
     kind: name_of(LOSSES) = Field(  # type: ignore[valid-type]
         "softmax", description="; ".join(f"{name}: {loss.says}" for name, loss in LOSSES.items())
     )
-    temperature: PositiveFloat = 0.05
+    temperature: PositiveFloat = Field(
+        0.05, description="scores are cosines divided by it; tune it on validation"
+    )
     log_q: Literal["none", "standard", "corrected"] = Field(
         "standard",
         description="correction by the sampling probability; of bce: noise-contrastive estimation",
@@ -108,6 +110,12 @@ _READ_BY = (
     ("frequency", "probabilities", "streamed"),
 )
 """Field of the loss, and the choice without which it would have no effect."""
+for _option, _, _name in _READ_BY:
+    if _option not in LossConfig.model_fields:
+        raise NotImplementedError(
+            f"trainer/losses/registry.py: loss '{_name}' names the option '{_option}', which is no "
+            "field of LossConfig: add it in trainer/config/loss.py"
+        )
 
 
 def _default(field: str) -> Any:

@@ -35,8 +35,12 @@ class TowerConfig(Section):
     """Shape of both towers: embeddings, optional hidden layers, a linear output, L2 norm."""
 
     dim: PositiveInt = Field(64, description="width of the output of both towers")
-    query_hidden: list[PositiveInt] = Field(default_factory=list)
-    item_hidden: list[PositiveInt] = Field(default_factory=list)
+    query_hidden: list[PositiveInt] = Field(
+        default_factory=list, description="widths of hidden layers before the last one"
+    )
+    item_hidden: list[PositiveInt] = Field(
+        default_factory=list, description="widths of hidden layers before the last one"
+    )
     dropout: Share = Field(0.0, description="on the concatenated embeddings, training only")
     popularity: PopularityConfig | None = Field(
         None, description="popularity coordinate, default: none"
@@ -51,12 +55,12 @@ class TowerConfig(Section):
 class SSLConfig(Section):
     """Self-supervision of the item tower (Yao et al., CIKM 2021)."""
 
-    enabled: bool = False
-    augmentation: Literal["random_mask", "value_dropout", "complementary", "correlated"] = (
-        "correlated"
+    enabled: bool = Field(False, description="train the self-supervised task beside the main one")
+    augmentation: Literal["random_mask", "value_dropout", "complementary", "correlated"] = Field(
+        "correlated", description="how two views of an item are masked"
     )
-    alpha: PositiveFloat = 0.1
-    temperature: PositiveFloat = 0.1
+    alpha: PositiveFloat = Field(0.1, description="weight of its loss")
+    temperature: PositiveFloat = Field(0.1, description="of its softmax")
     batch_size: PositiveInt = Field(1024, description="items drawn uniformly from the table a step")
     mask_rate: Fraction = Field(
         0.5, description="random_mask, value_dropout: probability of a mask"
@@ -66,9 +70,9 @@ class SSLConfig(Section):
 class TrainConfig(Section):
     """The training loop."""
 
-    batch_size: Annotated[int, Field(ge=2)] = 1024
-    max_epochs: PositiveInt = 10
-    learning_rate: PositiveFloat = 0.1
+    batch_size: int = Field(1024, ge=2, description="examples of a step, of all workers together")
+    max_epochs: PositiveInt = Field(10, description="passes over the examples, at most")
+    learning_rate: PositiveFloat = Field(0.1, description="of Adagrad")
     initial_accumulator: PositiveFloat = Field(
         1e-6,
         description="adagrad's; with a mean loss Keras's 0.1 leaves rare rows where they started",
@@ -76,7 +80,7 @@ class TrainConfig(Section):
     optimizer: Literal["adagrad"] = Field(
         "adagrad", description="sparse updates: a step's time does not grow with a vocabulary"
     )
-    evaluations_per_epoch: PositiveInt = 1
+    evaluations_per_epoch: PositiveInt = Field(1, description="on validation, in equal distances")
     continued_learning_rate: PositiveFloat | None = Field(
         None,
         description="of a training that goes on from an earlier model; default: a hundredth of learning_rate. "
@@ -99,7 +103,9 @@ class TrainConfig(Section):
         description="validation figure that decides, default: recall of the longest list",
     )
     checkpoint_every: PositiveInt = Field(500, description="steps")
-    keep_checkpoints: PositiveInt = 2
+    keep_checkpoints: PositiveInt = Field(
+        2, description="the newest ones; the best weights are kept besides"
+    )
     steps_per_execution: PositiveInt = Field(32, description="steps inside one graph call")
     min_shard_bytes: PositiveInt = Field(
         1 << 18,
@@ -123,7 +129,9 @@ class TrainConfig(Section):
 class EvaluateConfig(Section):
     """Full-corpus evaluation."""
 
-    ks: list[PositiveInt] = Field(default=[10, 50, 100])
+    ks: list[PositiveInt] = Field(
+        default=[10, 50, 100], description="lengths of the lists that are measured"
+    )
     bucket_shares: tuple[Fraction, Fraction] = Field(
         (0.5, 0.3), description="share of events of head and torso"
     )

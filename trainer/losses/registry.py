@@ -23,7 +23,8 @@ class Loss:
       says: one phrase for the documentation.
       source: the paper.
       log_q: the corrections it knows.
-      options: fields of the section `loss` that it alone reads.
+      options: fields of the section `loss` that it alone reads, each of one loss; `LossConfig` in
+        `trainer/config/loss.py` has to hold them.
       by_row: each row has negatives of its own; else all pairs count at once.
       hardest: the corrections with which `negatives.hardest` goes.
       positive_apart: the corrections with which a row's positive stands beside what was drawn, instead of being one

@@ -24,6 +24,7 @@ from trainer.base.keras2 import tf
 from trainer.config.sections import TrainerSections
 from trainer.data.examples_io import example_files
 from trainer.evaluate import TwoTower, collect, evaluate, read_split
+from trainer.evaluation.baselines.registry import BASELINES, REPEAT_ONLY
 from trainer.evaluation.per_query import KNOWN, read_per_query
 from trainer.evaluation.report.page import summary
 from trainer.evaluation.retrieval import item_embeddings
@@ -94,15 +95,9 @@ def test_every_ranker_split_mode_and_group_is_measured(metrics: dict[str, Any]) 
         rankers = metrics["splits"][split]["rankers"]
         modes = {name: set(found) for name, found in rankers.items()}
         both = {"new", "all"}
-        assert modes == {
-            "model": both,
-            "popularity": both,
-            "recent_popularity": both,
-            "als": both,
-            "als_recent": both,
-            "neighbours": both,
-            "own_frequent": {"all"},
-        }
+        own = {name: {"all"} if name in REPEAT_ONLY else both for name in BASELINES}
+        assert modes == {"model": both, **own}
+        assert own["own_frequent"] == {"all"} and own["als"] == both
         for found in rankers.values():
             for cells in found.values():
                 assert set(cells) == {"overall", "head", "torso", "tail", "unseen", "exposure"}

@@ -17,7 +17,8 @@ class Baseline:
     """What is known of a baseline before its code is imported.
 
     Attributes:
-      place: the function that builds it, `(Material) -> Built`.
+      place: the function that builds it, `(Material) -> Built`; the `name` of what it builds is the
+        key in `BASELINES`.
       label: in tables and plots.
       says: one phrase for the documentation.
       names_new_items: else it ranks only what a user had before.
@@ -27,11 +28,6 @@ class Baseline:
     label: str
     says: str
     names_new_items: bool = True
-
-    def build(self, material: Material) -> Built:
-        """The baseline, tuned on validation."""
-        function: Callable[[Material], Built] = load(self.place)
-        return function(material)
 
 
 _HERE = "trainer.evaluation.baselines"
@@ -65,6 +61,19 @@ BASELINES = {
     ),
 }
 """In the order of every table and plot."""
+
+
+def build(name: str, material: Material) -> Built:
+    """The baseline of that name, tuned on validation."""
+    function: Callable[[Material], Built] = load(BASELINES[name].place)
+    built = function(material)
+    if built.ranker.name != name:
+        # Figures are kept by the ranker's name: another baseline's would be replaced.
+        raise NotImplementedError(
+            f"baseline '{name}' built a ranker named '{built.ranker.name}': give its class name = '{name}'"
+        )
+    return built
+
 
 REPEAT_ONLY = frozenset(name for name, each in BASELINES.items() if not each.names_new_items)
 """Those that can name nothing new."""
