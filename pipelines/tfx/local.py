@@ -17,6 +17,7 @@ from pipelines.tfx.log_lines import shown
 from pipelines.tfx.pipeline import beam_arguments, create_pipeline
 from preprocessing.base.errors import LongtailError, LongtailFailure
 from preprocessing.base.sole_writer import sole_writer
+from preprocessing.beam.overhead import signatures_read_once
 from serving.export.folder import read_labels
 from serving.export.labels import require_ours
 from serving.export.run import newest_version
@@ -58,7 +59,7 @@ def run(config: RunConfig, paths: Paths, console: Console) -> Path | None:
     )
     started, log = time.perf_counter(), root / LOG
     try:
-        with sole_writer(root), shown(console, log):
+        with sole_writer(root), shown(console, log), signatures_read_once():
             LocalDagRunner().run(pipeline)
     except LongtailError as error:
         raise type(error)(

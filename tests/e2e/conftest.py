@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,18 @@ import pytest
 from pipelines import config as configuration
 from pipelines.config import Paths, RunConfig
 from preprocessing.run import preprocess
+from serving.export import check
 from tests.e2e import shop
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="package", autouse=True)
+def quick() -> Iterator[None]:
+    """Exports of this process measure latencies for moments: seconds each, which nobody here reads."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(check, "_SECONDS", 0.05)
+        yield
 
 
 @pytest.fixture(scope="session")
