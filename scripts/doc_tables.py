@@ -23,6 +23,7 @@ from pipelines.config import RunConfig  # noqa: E402
 from serving.index.registry import INDEXES  # noqa: E402
 from trainer.evaluation.baselines.registry import BASELINES  # noqa: E402
 from trainer.losses.registry import LOSSES  # noqa: E402
+from trainer.towers.history.registry import ENCODERS  # noqa: E402
 
 OPTIONS = "docs/options.md"
 
@@ -140,8 +141,17 @@ def _default(field: FieldInfo) -> str:
     return f"`{json.dumps(value, default=str)}`"
 
 
+def encoders() -> str:
+    """What `towers.history.encoder` may be."""
+    return _table(
+        ("`towers.history.encoder`", "the history becomes", "its own options"),
+        ((_code([name]), each.says, _code(each.options)) for name, each in ENCODERS.items()),
+    )
+
+
 TABLES: dict[str, tuple[str, Callable[[], str]]] = {
     "losses": ("docs/negatives.md", losses),
+    "encoders": ("docs/your_data.md", encoders),
     "indexes": ("docs/serving.md", indexes),
     "baselines": ("docs/artifacts.md", baselines),
     "options": (OPTIONS, options),

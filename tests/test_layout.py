@@ -19,6 +19,7 @@ from packaging.utils import canonicalize_name
 from serving.index.registry import INDEXES
 from trainer.evaluation.baselines.registry import BASELINES
 from trainer.losses.registry import LOSSES
+from trainer.towers.history.registry import ENCODERS
 
 ORDER = ("preprocessing", "trainer", "serving", "pipelines")
 ROOT = Path(__file__).resolve().parent.parent
@@ -108,7 +109,12 @@ FLOORS = (
     {"evaluation", "loop", "distributed"},
 )
 """Rooms of the trainer: each imports from its own floor and those before it."""
-ANYWHERE = ("trainer.config", "trainer.losses.registry", "trainer.evaluation.baselines.registry")
+ANYWHERE = (
+    "trainer.config",
+    "trainer.losses.registry",
+    "trainer.evaluation.baselines.registry",
+    "trainer.towers.history.registry",
+)
 """What every room may read; it imports no code of a room."""
 
 
@@ -143,7 +149,9 @@ def test_every_room_of_the_trainer_has_its_floor() -> None:
 
 def test_what_a_registry_names_is_there() -> None:
     """By the text of its file: the code itself may need what this stack has not."""
-    places = [each.place for table in (LOSSES, BASELINES, INDEXES) for each in table.values()]
+    places = [
+        each.place for table in (LOSSES, BASELINES, ENCODERS, INDEXES) for each in table.values()
+    ]
     for place in places:
         module, _, name = place.partition(":")
         defined = ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text()).body

@@ -44,7 +44,7 @@ SET_UPS: dict[str, dict[str, Any]] = {
         "data": {"refused": {"column": "rating", "at_most": 2.0}},
         "negatives": {"explicit": True, "in_batch": False, "uniform": 16},
         "loss": {"kind": "bsl", "bsl_ratio": 2.0},
-        "towers": {"popularity": {}},
+        "towers": {"popularity": {}, "history": {"encoder": "attention"}},
     },
 }
 

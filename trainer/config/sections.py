@@ -11,6 +11,7 @@ from preprocessing.config import DataSections
 from preprocessing.features import Section
 from preprocessing.split_config import Fraction
 from trainer.config.baselines import ALSConfig, NeighboursConfig
+from trainer.config.history import HistoryConfig
 from trainer.config.loss import PSEUDO_EVENTS, LossConfig, NegativesConfig, PriorConfig
 from trainer.evaluation.baselines.registry import BASELINES
 from trainer.losses.registry import LOSSES
@@ -41,6 +42,7 @@ class TowerConfig(Section):
     item_hidden: list[PositiveInt] = Field(
         default_factory=list, description="widths of hidden layers before the last one"
     )
+    history: HistoryConfig = HistoryConfig()
     dropout: Share = Field(0.0, description="on the concatenated embeddings, training only")
     popularity: PopularityConfig | None = Field(
         None, description="popularity coordinate, default: none"

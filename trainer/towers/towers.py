@@ -10,7 +10,10 @@ from trainer.config.sections import TowerConfig
 from trainer.data.item_table import ItemTable
 from trainer.functional.similarity import l2_normalize
 from trainer.towers.embeddings import FeatureEmbeddings, seed_of
-from trainer.towers.history import Histories, HistoryMean
+from trainer.towers.history.histories import Histories
+from trainer.towers.history.interface import HistoryEncoder
+from trainer.towers.history.registry import ENCODERS
+from trainer.towers.history.sequence import SequenceColumn
 
 Features = Mapping[str, tf.Tensor]
 
@@ -153,24 +156,26 @@ class QueryTower(_Tower):
             self._popularity = keras.layers.Dense(
                 1, kernel_initializer="zeros", bias_initializer="ones", name="query_popularity"
             )
-        self._histories = []
+        columns = []
         for sequence in features.sequences:
             shared = features.get(sequence.shared_with or "")
             weights = item_table.features[shared.weights_name] if shared.weights_name else None
             values = item_table.features[shared.name]
-            self._histories.append(
-                HistoryMean(sequence, shared, item_tower.embeddings, values, weights)
-            )
+            columns.append(SequenceColumn(sequence, shared, item_tower.embeddings, values, weights))
+        self._history: HistoryEncoder | None = None
+        if columns:
+            settings = config.history
+            self._history = ENCODERS[settings.encoder].build(columns, settings, seed)
 
     @property
     def input_width(self) -> int:
         """Columns of the concatenated embeddings and histories."""
-        return self.embeddings.width + sum(history.width for history in self._histories)
+        return self.embeddings.width + (self._history.width if self._history is not None else 0)
 
     @property
     def item_variables(self) -> list[tf.Variable]:
         """What the histories read of the item table; no variables of the tower."""
-        return [variable for history in self._histories for variable in history.item_variables]
+        return [] if self._history is None else self._history.item_variables
 
     def call(
         self, features: Features, training: bool = False, seed: tf.Tensor | None = None
@@ -191,10 +196,10 @@ class QueryTower(_Tower):
         if training:
             features = self._with_unknown(features, of_keys)
         parts = [self.embeddings(features)] if self._has_columns else []
-        if self._histories:
+        if self._history is not None:
             histories = Histories.read(features["history"])
             rate = self._unknown_rate if training else 0.0
-            parts += [mean(histories, rate, of_keys) for mean in self._histories]
+            parts.append(self._history(histories, rate, of_keys))
         inputs = tf.concat(parts, axis=1)
         preference = self._project(inputs, training, of_values)
         return (

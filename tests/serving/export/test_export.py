@@ -157,14 +157,14 @@ class Popular(NamedTuple):
 def popular(
     request: pytest.FixtureRequest, shop: RecallData, tmp_path_factory: pytest.TempPathFactory
 ) -> Popular:
-    """With each index."""
+    """With each index, and each encoder of histories."""
     past_tags = {"name": "past_tags", "side": "query", "kind": "sequence", "shared_with": "tags"}
     scann = "export.scann={leaves: 8, leaves_to_search: 8}"
     config = shop.config(
         f"features={json.dumps([*FEATURES, {**past_tags, 'max_length': HISTORY}])}",
         "towers.popularity={strength: 1.0}",
         f"export.index={request.param}",
-        *([scann] if request.param == "scann" else []),
+        *([scann, "towers.history={encoder: attention}"] if request.param == "scann" else []),
     )
     root = tmp_path_factory.mktemp("popular")
     write_untrained(config, shop.data, root / "model")
