@@ -20,6 +20,8 @@ class HistoryEncoder(keras.layers.Layer):
     def __init__(self, columns: Sequence[SequenceColumn]) -> None:
         super().__init__(name="history")
         self.columns = tuple(columns)
+        # Keras looks for layers here, and not in columns: gradients flow to the tables that are shared.
+        self._shared = list({id(c.embeddings): c.embeddings for c in columns}.values())
 
     @property
     @abstractmethod

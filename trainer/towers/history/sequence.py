@@ -29,13 +29,13 @@ class SequenceColumn:
         item_weights: ItemColumn | None = None,
     ) -> None:
         self.name, self.max_length = sequence.name, sequence.max_length
-        self._item_feature, self._embeddings = item_feature, embeddings
+        self._item_feature, self.embeddings = item_feature, embeddings
         self._item_values, self._item_weights = item_values, item_weights
 
     @property
     def width(self) -> int:
         """D, columns of the vectors."""
-        return int(self._embeddings.table(self._item_feature).shape[1])
+        return int(self.embeddings.table(self._item_feature).shape[1])
 
     @property
     def item_variables(self) -> list[tf.Variable]:
@@ -49,5 +49,5 @@ class SequenceColumn:
         weights = None if self._item_weights is None else self._item_weights.read(histories.items)
         values = self._item_values.read(histories.items)
         if unknown_rate:
-            values = self._embeddings.with_unknown(self._item_feature, values, unknown_rate, seed)
-        return self._embeddings.lookup(self._item_feature, values, weights)
+            values = self.embeddings.with_unknown(self._item_feature, values, unknown_rate, seed)
+        return self.embeddings.lookup(self._item_feature, values, weights)
