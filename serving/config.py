@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from preprocessing.base.variants import name_of
+from preprocessing.base.variants import name_of, refuse_unread
 from preprocessing.features import Section
 from serving.index.registry import INDEXES
 from serving.request_limits import MAX_BATCH
@@ -69,14 +69,8 @@ class ExportConfig(Section):
             raise ValueError(
                 f"expected k at most max_k, received k={self.k} and max_k={self.max_k}"
             )
-        for name, kind in INDEXES.items():
-            section = kind.section
-            if not section or name == self.index:
-                continue
-            if getattr(self, section) != ExportConfig.model_fields[section].default:
-                raise ValueError(
-                    f"{section} is read by index '{name}' alone, received index '{self.index}': leave it out"
-                )
+        readers = {kind.section: name for name, kind in INDEXES.items() if kind.section}
+        refuse_unread(self, "index", readers)
         return self
 
 

@@ -11,7 +11,7 @@ import importlib
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, WithJsonSchema
 
 
 def load(place: str) -> Any:
@@ -32,3 +32,28 @@ def name_of(registry: Mapping[str, Any]) -> Any:
         return name
 
     return Annotated[str, AfterValidator(known), WithJsonSchema({"enum": list(registry)})]
+
+
+def refuse_unread(section: BaseModel, choice: str, readers: Mapping[str, str]) -> None:
+    """Refuses what was set and would be ignored.
+
+    Args:
+      section: of a configuration.
+      choice: its field that names the variant.
+      readers: other field -> the variant that alone reads it.
+
+    Raises:
+      ValueError: a field differs from its default, and the variant that reads it was not chosen.
+      NotImplementedError: a registry names an option that the section has no field for.
+    """
+    fields, chosen = type(section).model_fields, getattr(section, choice)
+    for field, reader in readers.items():
+        if field not in fields:
+            raise NotImplementedError(
+                f"the registry says that '{reader}' reads the option '{field}', which is no field of "
+                f"{type(section).__name__}: add it there"
+            )
+        if chosen != reader and getattr(section, field) != fields[field].default:
+            raise ValueError(
+                f"{field} is read by {choice} '{reader}' alone, received '{chosen}': leave it out"
+            )

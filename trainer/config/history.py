@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, PositiveInt, model_validator
 
-from preprocessing.base.variants import name_of
+from preprocessing.base.variants import name_of, refuse_unread
 from preprocessing.features import Section
 from trainer.towers.history.registry import ENCODERS
 
@@ -21,11 +21,6 @@ class HistoryConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> HistoryConfig:
-        for name, encoder in ENCODERS.items():
-            for option in encoder.options:
-                default = type(self).model_fields[option].default
-                if self.encoder != name and getattr(self, option) != default:
-                    raise ValueError(
-                        f"{option} is read by encoder '{name}' alone, received '{self.encoder}': leave it out"
-                    )
+        readers = {option: name for name, each in ENCODERS.items() for option in each.options}
+        refuse_unread(self, "encoder", readers)
         return self

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from preprocessing.base.variants import name_of
+from preprocessing.base.variants import name_of, refuse_unread
 from preprocessing.features import Section
 from preprocessing.split_config import Fraction
 from trainer.base.limits import MAX_BUCKETS
@@ -96,30 +96,11 @@ class LossConfig(Section):
             raise ValueError(
                 "probabilities 'streamed' expected a correction, received log_q 'none'"
             )
-        for key, option, needed in _READ_BY:
-            if getattr(self, option) != needed and getattr(self, key) != _default(key):
-                raise ValueError(
-                    f"{key} is read by {option} '{needed}' alone, received "
-                    f"'{getattr(self, option)}': leave it out"
-                )
-        return self
-
-
-_READ_BY = (
-    *((option, "kind", name) for name, loss in LOSSES.items() for option in loss.options),
-    ("frequency", "probabilities", "streamed"),
-)
-"""Field of the loss, and the choice without which it would have no effect."""
-for _option, _, _name in _READ_BY:
-    if _option not in LossConfig.model_fields:
-        raise NotImplementedError(
-            f"trainer/losses/registry.py: loss '{_name}' names the option '{_option}', which is no "
-            "field of LossConfig: add it in trainer/config/loss.py"
+        refuse_unread(
+            self, "kind", {option: name for name, loss in LOSSES.items() for option in loss.options}
         )
-
-
-def _default(field: str) -> Any:
-    return LossConfig.model_fields[field].default
+        refuse_unread(self, "probabilities", {"frequency": "streamed"})
+        return self
 
 
 class MemoryConfig(Section):

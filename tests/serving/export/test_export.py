@@ -355,6 +355,7 @@ def test_what_is_missing_is_named(shop: RecallData, tmp_path: Path) -> None:
             "expected leaves_to_search at most leaves",
         ),
         ("export.index=faiss", "export.index"),
+        ("export.scann={leaves: 5}", "scann is read by index 'scann' alone, received 'exact'"),
         ("export.warmup_requests=1000", "export.warmup_requests"),
     ],
 )

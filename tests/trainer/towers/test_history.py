@@ -16,7 +16,7 @@ from trainer.towers.embeddings import FeatureEmbeddings
 from trainer.towers.history.histories import Histories
 from trainer.towers.history.interface import HistoryEncoder
 from trainer.towers.history.mean import HistoryMean
-from trainer.towers.history.registry import ENCODERS
+from trainer.towers.history.registry import ENCODERS, Encoder
 from trainer.towers.history.sequence import SequenceColumn
 
 ALL = make_config(Path()).feature_list
@@ -233,3 +233,9 @@ def test_an_option_of_another_encoder_is_refused() -> None:
     with pytest.raises(ValueError, match="heads is read by encoder 'attention' alone"):
         HistoryConfig(heads=3)
     assert HistoryConfig(encoder="attention", heads=3).heads == 3
+
+
+def test_an_option_that_is_no_field_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENCODERS, "new", Encoder("a.b:C", "something", options=("depth",)))
+    with pytest.raises(NotImplementedError, match="'new' reads the option 'depth', which is no"):
+        HistoryConfig()
